@@ -1,0 +1,37 @@
+# make demo | test | lab | figures | install      (VENV=folder to use another environment)
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ltml-installed
+
+.PHONY: demo test lint lab figures install clean
+
+demo: $(READY)
+	$(BIN)/ltml demo --out runs/demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+figures: $(READY)
+	$(BIN)/python -m ltml.figures figures
+
+install: $(READY)
+
+# Made anew where it is missing, and brought up to date where the dependencies have changed.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ltml needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 ..."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[coco,lab,dev]'
+	touch $@
+
+clean:
+	rm -rf runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,297 @@
+"""Gradient balancing: weigh each class's positives and negatives so that all pull equally hard."""
+
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ltml.errors import InputError
+
+__all__ = ["BASES", "DynamicGradientBalancing", "MultiLabelLoss"]
+
+
+def bce(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy of each element, and its derivative ``p - y``."""
+    return F.binary_cross_entropy_with_logits(z, y, reduction="none"), z.sigmoid().sub_(y)
+
+
+def focal(z: Tensor, y: Tensor, gamma: float = 2.0) -> tuple[Tensor, Tensor]:
+    r"""Focal loss of each element, and its derivative.
+
+    With :math:`p = \sigma(z)`, a positive costs :math:`-(1 - p)^\gamma \log p` and has derivative
+    :math:`-(1 - p)^\gamma [(1 - p) - \gamma p \log p]`; a negative is its mirror image, :math:`z
+    \to -z`.
+    """
+    (p, q), (log_p, log_q) = _probabilities(z)
+    positive, negative = q**gamma, p**gamma
+    gradient = torch.lerp(negative * (p - gamma * q * log_q), positive * (gamma * p * log_p - q), y)
+    return torch.lerp(negative.mul_(log_q), positive.mul_(log_p), y).neg_(), gradient
+
+
+def asymmetric(
+    z: Tensor, y: Tensor, gamma_neg: float = 4.0, gamma_pos: float = 0.0, clip: float = 0.05
+) -> tuple[Tensor, Tensor]:
+    r"""Asymmetric loss of each element, and its derivative.
+
+    A positive is as in :func:`focal` with :math:`\gamma_+`. A negative costs :math:`-p_m^{\gamma_-}
+    \log(1 - p_m)`, with :math:`p_m = \max(p - \text{clip}, 0)`, and has derivative :math:`p (1 - p)
+    p_m^{\gamma_-} [1 / (1 - p_m) - \gamma_- \log(1 - p_m) / p_m]`, or 0 where :math:`p_m = 0`.
+    """
+    (p, q), (log_p, log_q) = _probabilities(z)
+    positive = q**gamma_pos if gamma_pos else torch.ones_like(q)
+    positive_gradient = positive * (gamma_pos * p * log_p - q)
+    if clip:
+        q_m = (q + clip).clamp_(max=1)  # 1 - p_m, at least clip
+        p_m, log_q = 1 - q_m, q_m.log()
+        negative, slope = p_m**gamma_neg, p * q * (p_m > 0)
+        # log(1 - p_m) / p_m tends to -1 at 0, where slope is 0.
+        negative_gradient = negative * slope * (1 / q_m - gamma_neg * log_q / p_m.clamp_(min=1e-30))
+    else:
+        negative = p**gamma_neg
+        negative_gradient = negative * (p - gamma_neg * q * log_q)
+    gradient = torch.lerp(negative_gradient, positive_gradient, y)
+    return torch.lerp(negative.mul_(log_q), positive.mul_(log_p), y).neg_(), gradient
+
+
+BASES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "bce": bce,
+    "focal": focal,
+    "asl": asymmetric,
+}
+
+
+def _probabilities(z: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return ``(p, 1 - p)`` and their logarithms, each exact in the far tails too."""
+    tail = F.logsigmoid(z.abs())  # -log(1 + e^-|z|), never an overflow
+    logs = z.clamp(max=0).add_(tail), z.clamp(min=0).neg_().add_(tail)
+    return (z.sigmoid(), z.neg().sigmoid_()), logs
+
+
+class _WithGradient(torch.autograd.Function):
+    """The mean loss as already computed, with the derivative of each element given by hand."""
+
+    @staticmethod
+    def forward(ctx, z, loss, gradient):
+        ctx.save_for_backward(gradient)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        (gradient,) = ctx.saved_tensors
+        # One pass, and bit for bit what torch's own mean gives: (gradient * 1) / elements.
+        return gradient / (gradient.numel() / grad_output), None, None
+
+
+class MultiLabelLoss(nn.Module):
+    """Check and cast what every loss is called with: ``loss(logits, targets) -> scalar``.
+
+    All losses are the mean over the ``B * C`` elements, so their values can be compared. Logits of
+    lower precision are cast to float32, under autocast too. Targets may be of any type, hard or
+    soft.
+
+    Shapes are always checked. NaN logits and targets outside [0, 1] are looked for in every batch
+    on the CPU, where that costs a few per cent, and in the first batch elsewhere, where each look
+    would make the host wait; later a NaN shows in the loss that is logged. Not when compiled.
+
+    Args:
+        num_classes: number of classes ``C`` that logits must have; ``None`` for any.
+    """
+
+    def __init__(self, num_classes: int | None = None):
+        super().__init__()
+        self.num_classes = num_classes
+        self._seen_a_batch = False
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Args:
+            logits: ``(B, C)``, before the sigmoid.
+            targets: ``(B, C)``, in [0, 1].
+
+        Raises:
+            InputError: if the shapes disagree, or a value is NaN or out of range.
+        """
+        _check_shapes(logits, targets, self.num_classes)
+        if not torch.compiler.is_compiling() and (
+            logits.device.type == "cpu" or not self._seen_a_batch
+        ):
+            _check_values(logits, targets)
+            self._seen_a_batch = True
+        z = logits if logits.dtype == torch.float64 else logits.float()
+        return self.mean_loss(z, targets.to(z.dtype))
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of checked logits and targets of one floating type."""
+        raise NotImplementedError
+
+
+def mean_with_gradient(z: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+    """Return the mean of elementwise losses, differentiable in ``z`` by the gradient given."""
+    return _WithGradient.apply(z, loss.mean(), gradient)
+
+
+def _check_shapes(logits: Tensor, targets: Tensor, num_classes: int | None) -> None:
+    if logits.ndim != 2 or 0 in logits.shape:
+        raise InputError(
+            f"logits has shape {tuple(logits.shape)}; give a matrix (images, classes), not empty"
+        )
+    if targets.shape != logits.shape:
+        raise InputError(
+            f"targets has shape {tuple(targets.shape)} but logits {tuple(logits.shape)}; "
+            "give one target for each logit"
+        )
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise InputError(
+            f"logits has {logits.shape[1]} classes but the loss was made for {num_classes}; "
+            "make the loss and the model for the same classes"
+        )
+
+
+def _check_values(logits: Tensor, targets: Tensor) -> None:
+    # A sum and an aminmax read each tensor once; only a failure is looked at closely.
+    if not logits.detach().sum().isfinite():
+        wrong = ~logits.isfinite()
+        if wrong.any():
+            image, label = wrong.nonzero()[0].tolist()
+            raise InputError(
+                f"logits holds {logits[image, label].item()} at image {image}, class {label}; "
+                "lower the learning rate or clip the gradient, or look for NaN in the images"
+            )
+    low, high = torch.aminmax(targets)
+    if not (low >= 0 and high <= 1):
+        image, label = (~((targets >= 0) & (targets <= 1))).nonzero()[0].tolist()
+        raise InputError(
+            f"targets holds {targets[image, label].item()} at image {image}, class {label}; "
+            "give values in [0, 1], 1 where the class is present"
+        )
+
+
+def gradient_totals(gradient: Tensor, y: Tensor) -> Tensor:
+    """Sum |gradient| for each class over the batches of all ranks.
+
+    Returns:
+        ``(2, C)``: over positives (elements weighed by ``y``), over negatives (by ``1 - y``).
+    """
+    magnitude = gradient.abs()  # (B, C)
+    total = magnitude.sum(0)
+    positive = magnitude.mul_(y).sum(0)
+    negative = (total - positive).clamp_(min=0)  # rounding must not make it negative
+    totals = torch.stack([positive, negative]).float()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(totals)
+    return totals
+
+
+class DynamicGradientBalancing(MultiLabelLoss):
+    r"""Equalise the gradient of all classes, positives and negatives apart, as training goes.
+
+    Binary cross-entropy pushes a logit with :math:`\partial \ell / \partial z = p - y`, so what a
+    class receives over a batch is :math:`G^+_c = \sum_i y_{ic} (1 - p_{ic})` from its positives and
+    :math:`G^-_c = \sum_i (1 - y_{ic}) p_{ic}` from its negatives: in the tail, orders of magnitude
+    less than in the head. With exponential moving averages of these and their mean :math:`T` over
+    all :math:`2C` entries, the weights
+
+    .. math::
+        w = s \cdot \operatorname{clip}\left((T / G)^{\text{strength}}, 1/m, m\right), \qquad
+        s : \sum w G = \sum G
+
+    multiply the positives and the negatives of each class; a soft target is weighed by :math:`y
+    w^+_c + (1 - y) w^-_c`. A ratio :math:`R` between two entries becomes
+    :math:`R^{1 - \text{strength}}`, while the total gradient, and so the learning rate that fits,
+    stays what it was. Strength 0 is the plain loss, bit for bit.
+
+    This is our formulation of what the abstract below states; its details are not public to us.
+
+    The averages take in the present batch first and weigh it then: a rare class's first positive
+    meets a statistic that already counts it, not the largest weight. They start from 0, which is a
+    common factor on all of :math:`G` and cancels in :math:`w`, so there is no bias to correct. In
+    eval mode they rest. They are summed over ranks when ``torch.distributed`` is initialised, and
+    a non-finite batch (fp16 overflow) leaves them alone. The weights carry no gradient.
+
+    Args:
+        num_classes: number of classes ``C``.
+        strength: how far to equalise, from 0 (not at all) to 1 (fully).
+        momentum: of the moving averages, in [0, 1): 0.99 looks back about 100 batches.
+        max_weight: clip bound :math:`m` of the weights, at least 1.
+        base: loss to balance, with its own gradient in place of :math:`p - y`: ``"bce"``,
+            ``"focal"`` (gamma 2) or ``"asl"`` (gamma 4 and 0, clip 0.05).
+
+    References:
+        | Towards Gradient Equalization and Feature Diversification for Long-Tailed Multi-Label
+          Image Recognition (Chen et al., IEEE TMM 27, 2025)
+        | https://doi.org/10.1109/TMM.2025.3535395
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> loss = DynamicGradientBalancing(2, strength=1)
+        >>> targets = torch.tensor([[1, 0], [1, 0], [1, 0], [0, 1]])
+        >>> logits = torch.zeros(4, 2, requires_grad=True)
+        >>> loss(logits, targets).backward()
+        >>> loss.weights  # positives, negatives
+        tensor([[0.6667, 2.0000],
+                [2.0000, 0.6667]])
+        >>> logits.grad * 8
+        tensor([[-0.3333,  0.3333],
+                [-0.3333,  0.3333],
+                [-0.3333,  0.3333],
+                [ 1.0000, -1.0000]])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        strength: float = 0.5,
+        momentum: float = 0.99,
+        max_weight: float = 100.0,
+        base: str = "bce",
+    ):
+        super().__init__(num_classes)
+        if num_classes < 1:
+            raise InputError(f"num_classes is {num_classes}; give the number of classes")
+        if not 0 <= strength <= 1:
+            raise InputError(f"strength is {strength}; give 0 (plain loss) to 1 (full balance)")
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum is {momentum}; give 0 <= momentum < 1, such as 0.99")
+        if not max_weight >= 1:
+            raise InputError(f"max_weight is {max_weight}; give 1 (no weighting) or more")
+        if base not in BASES:
+            raise InputError(f"base is {base!r}; give one of {', '.join(BASES)}")
+        self.strength, self.momentum, self.max_weight = strength, momentum, max_weight
+        self.base = base
+        self.register_buffer("magnitudes", torch.zeros(2, num_classes))
+        self.magnitudes: Tensor  # (2, C) moving averages of G+ and G-, up to a common factor
+
+    @property
+    def weights(self) -> Tensor:
+        """``(2, C)``: weights of positives and of negatives, now; all 1 before the first batch."""
+        G = self.magnitudes
+        T = G.mean()
+        w = (T / G).pow(self.strength).clamp(1 / self.max_weight, self.max_weight)
+        w = w * (G.sum() / (w * G).sum())
+        return torch.where(T > 0, w, 1.0)
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        """Update the averages (in training), then return the weighted mean."""
+        with torch.no_grad():
+            loss, gradient = BASES[self.base](z, y)
+            if self.training:
+                totals = gradient_totals(gradient, y)
+                totals = torch.where(totals.isfinite(), totals, self.magnitudes)
+                self.magnitudes.lerp_(totals, 1 - self.momentum)
+            positive, negative = self.weights.to(z.dtype)
+            weight = torch.lerp(negative, positive, y)  # (B, C)
+            loss, gradient = loss.mul_(weight), gradient.mul_(weight)
+        return mean_with_gradient(z, loss, gradient)
+
+    def extra_repr(self) -> str:
+        """Name the options, as torch's modules do."""
+        return (
+            f"{self.num_classes}, strength={self.strength}, momentum={self.momentum}, "
+            f"max_weight={self.max_weight}, base={self.base!r}"
+        )

@@ -1,0 +1,187 @@
+"""The command line: ``ltml demo | train | compare | data``."""
+
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+from ltml.errors import InputError
+from ltml.labels import GROUPS
+from ltml.recipe import Recipe
+from ltml.runs import Run, write_csv
+from ltml.training import fit
+
+__all__ = ["main"]
+
+Flat = tyro.conf.OmitArgPrefixes
+Positional = tyro.conf.Positional
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int = 500) -> None:
+    """Train on the embedded pictograms with uniform and with class-aware draws, and compare.
+
+    Args:
+        out: folder for both runs and the figures; earlier runs of the demo there are replaced.
+        seed: seed of both trainings.
+        steps: training steps of each.
+    """
+    base = Recipe(steps=steps, seed=seed)
+    recipes = {"uniform": base, "class-aware": replace(base, sampler="class-aware")}
+    runs = [fit(recipe, out=out / name, overwrite=True) for name, recipe in recipes.items()]
+    figures = draw(runs, out / "figures")
+    first, last = (run.summary for run in runs)
+    print(table(runs).to_string(index=False))
+    print(
+        f"\nDrawing every class equally often lifts the tail from {100 * first['tail']:.0f} to "
+        f"{100 * last['tail']:.0f} mAP; the gradient stays {last['gradient_imbalance']:.1f} times "
+        "larger for one class than for another."
+        f"\n\nFigures: {figures}"
+        "\nNext:    make lab    step through the notebooks, from 00_start_here"
+        f"\n         ltml train --help    train on your own data; ltml compare {out}/*"
+    )
+
+
+def train(
+    recipe: Flat[Recipe], out: Path | None = None, overwrite: bool = False, quiet: bool = False
+) -> None:
+    """Train one model and write its run.
+
+    Args:
+        recipe: what to train and how.
+        out: folder to write; default: a new one under runs/.
+        overwrite: replace the run that the folder holds.
+        quiet: no progress bars.
+    """
+    run = fit(recipe, out=out, overwrite=overwrite, progress=not quiet)
+    draw([run], run.path / "figures")
+    classes = run.classes.assign(ap=100 * run.classes.ap)
+    print(
+        classes.to_string(
+            index=False,
+            na_rep="-",
+            formatters={"ap": "{:.1f}".format, "count": "{:,}".format},
+            float_format="%.3g",
+        )
+    )
+    absent = run.summary["classes_without_positives"]
+    if absent:
+        print(f"\nleft out, without a positive in the test split: {', '.join(absent)}")
+    print(f"\n{table([run]).to_string(index=False)}\n\nrun: {run.path}")
+
+
+def compare(
+    runs: Positional[tuple[Path, ...]],
+    csv: Path | None = None,
+    figure: Path | None = None,
+) -> None:
+    """Print a table of runs, one row each.
+
+    Args:
+        runs: folders of runs.
+        csv: also write the table to this file.
+        figure: also draw the groups' mAP to this file's .svg and .png.
+    """
+    if not runs:
+        raise InputError("no run was given; give folders of runs, such as runs/demo/*")
+    # A shell's runs/demo/* also matches folders of figures beside the runs.
+    folders = [path for path in runs if not path.is_dir() or path.name != "figures"]
+    loaded = [Run.load(path) for path in folders]
+    rows = table(loaded)
+    print(rows.to_string(index=False))
+    if csv is not None:
+        csv.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(csv, rows)
+    if figure is not None:
+        from ltml import plots
+
+        plots.save(plots.group_bars(loaded)[0], figure.with_suffix(""))
+
+
+def export(
+    out: Path,
+    data: str = "pictograms",
+    image_size: int = 40,
+    scale: float = 2.0,
+    seed: int = 0,
+) -> None:
+    """Write the embedded data set as a COCO instances tree with PNG images.
+
+    Args:
+        out: folder to write.
+        data: only pictograms are made here, so only they can be exported.
+        image_size: side of the scenes in pixels.
+        scale: multiplies VOC-LT's training counts.
+        seed: seed of the scenes.
+    """
+    if data != "pictograms":
+        raise InputError(f"data {data!r} lies on disk already; only pictograms can be exported")
+    from ltml.data.pictograms import export_coco
+
+    export_coco(out, image_size=image_size, scale=scale, seed=seed)
+    print(
+        f"written: {out}\nread it with: ltml train --data coco --root {out} --train-split train "
+        "--test-split test"
+    )
+
+
+def table(runs: list[Run]) -> pd.DataFrame:
+    """One row a run: what was trained, mAPs in percent, gradient imbalance and seconds."""
+    rows = []
+    for run in runs:
+        row = {"run": run.name}
+        row |= {name: run.recipe.get(name) for name in ("data", "sampler", "loss", "seed")}
+        row |= {name: _percent(run.summary.get(name)) for name in ("mAP", *GROUPS)}
+        row["gradient_imbalance"] = run.summary.get("gradient_imbalance")
+        row["seconds"] = run.summary.get("seconds")
+        rows.append(row)
+    return pd.DataFrame(rows).round({"gradient_imbalance": 2, "seconds": 1})
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)
+
+
+def draw(runs: list[Run], out: Path) -> Path:
+    """Write the figures of the runs into a folder, which is returned."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from ltml import plots
+
+    plots.save(plots.label_counts(runs[0])[0], out / "label_counts")
+    for run in runs:
+        suffix = f"_{run.name}" if len(runs) > 1 else ""
+        plots.save(plots.gradient_magnitudes(run)[0], out / f"gradient_magnitudes{suffix}")
+        plots.save(plots.gradient_heatmap(run)[0], out / f"gradient_heatmap{suffix}")
+    plots.save(plots.class_ap(runs)[0], out / "class_ap")
+    plots.save(plots.group_bars(runs)[0], out / "group_map")
+    plots.plt.close("all")
+    return out
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command; mistakes of the user print one line and return 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ltml").setLevel(logging.INFO)
+    app = tyro.extras.SubcommandApp()
+    for command in (demo, train, compare):
+        app.command(command)
+    data_app = tyro.extras.SubcommandApp()
+    data_app.command(export)
+    app.command(data_app, name="data", help="Write, fetch and check data sets.")
+    try:
+        app.cli(prog="ltml", args=args, description=__doc__)
+    except InputError as error:
+        print(f"ltml: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ltml: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""Read small text files, and follow the names inside them without leaving the data folder."""
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltml.errors import InputError
+
+__all__ = [
+    "Root",
+    "check_class_names",
+    "check_name",
+    "lines_of",
+    "quote",
+    "read_list",
+    "read_text",
+]
+
+_MAX_BYTES = 64 * 2**20  # an id list of millions of images; a label file beyond it is a mistake
+# Control characters, halves of surrogate pairs and line separators: no file can be named so on
+# every system, and each would break a message or a record of one line.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+
+
+def quote(value) -> str:
+    """``repr`` for a message of one line: whatever a file held, escaped and cut to 80 characters.
+
+    Example:
+        >>> print(quote("two\\nlines"), len(quote("x" * 10_000)))
+        'two\\nlines' 80
+    """
+    # Long input is cut first: the repr of a huge nested list or number may itself fail.
+    if isinstance(value, str | bytes):
+        text = repr(value[:200])
+    elif value is None or isinstance(value, bool | float):
+        text = repr(value)
+    elif isinstance(value, int):
+        text = repr(value) if value.bit_length() < 300 else "a number of over 90 digits"
+    else:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def read_text(path: str | Path, *, limit: int | None = _MAX_BYTES) -> str:
+    """Read a UTF-8 text file, with or without a byte-order mark.
+
+    Args:
+        path: a regular file; a pipe or a device, which could block for ever, is refused.
+        limit: most bytes to accept; ``None`` for any size.
+
+    Raises:
+        InputError: naming the file, if it is missing, unreadable, too large or not UTF-8.
+    """
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a file; give a text file")
+        if limit is not None and status.st_size > limit:
+            raise InputError(
+                f"{path} has {status.st_size:,} bytes; such a file has at most {limit:,}, "
+                "so check that it is the right one"
+            )
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text: byte {error.start} is "
+            f"0x{error.object[error.start]:02x}; save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def lines_of(text: str) -> list[str]:
+    """Split at ``\\n``, ``\\r\\n`` or ``\\r`` only, so that line numbers are those of an editor."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def read_list(path: str | Path) -> list[tuple[int, str]]:
+    """Read a list of image ids: the first word of each line; blank lines are skipped.
+
+    Further words are ignored: ``000012 -1`` in VOC's per-class image sets says whether the class is
+    there, which the annotations say better. The file is read as text and never unpickled.
+
+    Returns:
+        ``(line number, id)`` pairs, at least one, ids distinct.
+
+    Raises:
+        InputError: if the file cannot be read, holds no id, or an id twice (naming the line).
+    """
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines_of(read_text(path)), 1):
+        words = line.split(maxsplit=1)
+        if not words:
+            continue
+        if words[0] in seen:
+            raise InputError(
+                f"{path}, line {number}: {quote(words[0])} stands on line {seen[words[0]]} "
+                "already; keep one"
+            )
+        seen[words[0]] = number
+    if not seen:
+        raise InputError(f"{path} is empty; put one image id on each line")
+    return [(number, name) for name, number in seen.items()]
+
+
+def check_name(name: str, *, where: str, folders: bool = False) -> str:
+    """Return a name that came out of a file if it may become part of a path.
+
+    Args:
+        name: a file name, or with ``folders`` a relative path with forward slashes.
+        where: the file and place it came from, to begin the message with.
+        folders: whether ``/`` may occur.
+
+    Raises:
+        InputError: if the name is empty, absolute, holds ``..``, a backslash or an unprintable
+            character.
+    """
+    if not name:
+        raise InputError(f"{where}: the name is empty; give a file name")
+    if _UNPRINTABLE.search(name):
+        raise InputError(f"{where}: {quote(name)} holds an unprintable character; rename it")
+    parts = name.split("/")
+    if "\\" in name or ".." in parts or not parts[0] or Path(name).anchor:
+        raise InputError(
+            f"{where}: {quote(name)} may lead out of the data folder; give a path inside it, "
+            "with forward slashes and without '..'"
+        )
+    if len(parts) > 1 and not folders:
+        raise InputError(f"{where}: {quote(name)} holds a slash; give the bare name")
+    return name
+
+
+def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """Return class names that can stand in a table, a plot and a message.
+
+    Args:
+        names: at least one, distinct, not blank, of one line.
+        where: the file or argument they came from, to begin the message with.
+
+    Raises:
+        InputError: naming the first that is not so, and its position from 1.
+    """
+    if isinstance(names, str):
+        raise InputError(f"{where} is {quote(names)}; give a list of names")
+    names, seen = tuple(names), {}
+    if not names:
+        raise InputError(f"{where}: there is no class; give at least one")
+    for number, name in enumerate(names, 1):
+        if not isinstance(name, str) or not name.strip() or _UNPRINTABLE.search(name):
+            raise InputError(f"{where}: class {number} is named {quote(name)}; give it a name")
+        if seen.setdefault(name, number) != number:
+            raise InputError(
+                f"{where}: classes {seen[name]} and {number} are both named {quote(name)}; "
+                "give distinct names"
+            )
+    return names
+
+
+class Root:
+    """A data folder that nothing read from a file may lead out of, be it by a symbolic link.
+
+    The folder itself may be a link. Looking up a plain file costs one ``lstat``, so that a hundred
+    thousand of them take a second.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise InputError(f"root {str(path)!r} is not a folder; give the folder of the data")
+        self._real = os.path.realpath(path)
+        self._folder_inside: dict[str, bool] = {}
+
+    def find(self, name: str | Path, *, where: str) -> Path | None:
+        """Path of a regular file inside the folder, or ``None`` where there is none.
+
+        Args:
+            name: checked relative path; see :func:`check_name`.
+            where: the file and place that names it, to begin a message with.
+
+        Raises:
+            InputError: if a symbolic link leads out of the folder, or it is no regular file.
+        """
+        path = self.path / name
+        try:
+            status = os.lstat(path)
+            folder = os.path.dirname(path)  # noqa: PTH120 - pathlib is several times slower here
+            inside = self._folder_inside.get(folder)
+            if inside is None:
+                inside = self._folder_inside[folder] = self._holds(folder)
+            if stat.S_ISLNK(status.st_mode):
+                inside = self._holds(path)
+                status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise InputError(
+                f"{where}: {quote(str(name))} cannot be read: {error.strerror}"
+            ) from None
+        if not inside:
+            raise InputError(
+                f"{where}: {path} leads out of {self.path} by a symbolic link; "
+                "copy what it points to into the folder"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{where}: {path} is not a file; put the file there")
+        return path
+
+    def _holds(self, path) -> bool:
+        real = os.path.realpath(path)
+        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)

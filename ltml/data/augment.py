@@ -1,0 +1,100 @@
+"""Random views of a batch, each image with its own, computed where the batch lies."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms import v2
+
+from ltml.errors import InputError
+
+__all__ = ["AUGMENTATIONS", "RandomColor", "RandomView", "make_augmentation"]
+
+# torchvision's transforms draw one set of parameters for a whole batch. These two are v2 transforms
+# too, and can be composed with any other, but draw them for each image and from a given generator.
+
+
+class RandomView(v2.Transform):
+    """Crop, zoom, shift and mirror each image in one resampling pass.
+
+    Args:
+        zoom: smallest side of the crop, as a share of the image's side, in (0, 1].
+        shift: how far a crop may reach beyond the image (mirrored there), as a share of its side.
+        flip: probability of mirroring left to right.
+    """
+
+    def __init__(self, *, zoom: float = 1.0, shift: float = 0.0, flip: float = 0.5):
+        super().__init__()
+        self.zoom, self.shift, self.flip = zoom, shift, flip
+        self.generator: torch.Generator | None = None
+
+    def make_params(self, flat_inputs) -> dict:
+        """One affine matrix for each image, ``(B, 2, 3)``."""
+        images = flat_inputs[0]
+        u = torch.rand(4, len(images), generator=self.generator, device=images.device)
+        side = self.zoom + (1 - self.zoom) * u[0]
+        room = (1 - side) + self.shift
+        theta = torch.zeros(len(images), 2, 3, device=images.device)
+        theta[:, 0, 0] = torch.where(u[1] < self.flip, -side, side)
+        theta[:, 1, 1] = side
+        theta[:, :, 2] = ((2 * u[2:] - 1) * room).T
+        return {"theta": theta}
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """``(B, 3, H, W)`` float -> same shape."""
+        grid = F.affine_grid(params["theta"], list(inpt.shape), align_corners=False)
+        return F.grid_sample(inpt, grid, padding_mode="reflection", align_corners=False)
+
+
+class RandomColor(v2.Transform):
+    """Change brightness, contrast and saturation of each image.
+
+    Args:
+        strength: factors are drawn from ``[1 - strength, 1 + strength]``.
+    """
+
+    def __init__(self, strength: float = 0.2):
+        super().__init__()
+        self.strength = strength
+        self.generator: torch.Generator | None = None
+
+    def make_params(self, flat_inputs) -> dict:
+        """Three factors for each image, ``(3, B, 1, 1, 1)``."""
+        images = flat_inputs[0]
+        u = torch.rand(3, len(images), 1, 1, 1, generator=self.generator, device=images.device)
+        return {"factors": 1 + self.strength * (2 * u - 1)}
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """``(B, 3, H, W)`` float in [0, 1] -> same."""
+        brightness, contrast, saturation = params["factors"]
+        images = inpt * brightness
+        grey = v2.functional.rgb_to_grayscale(images)
+        # contrast about the image's mean, then saturation about each pixel's grey, as torchvision's
+        mean = grey.mean((1, 2, 3), keepdim=True)
+        images = images * contrast + mean * (1 - contrast)
+        grey = grey * contrast + mean * (1 - contrast)
+        return (images * saturation + grey * (1 - saturation)).clamp(0, 1)
+
+
+# name -> the transforms of a float batch in [0, 1]
+AUGMENTATIONS = {
+    "none": lambda: [],
+    "light": lambda: [RandomView(zoom=0.9, shift=0.1)],
+    "strong": lambda: [RandomView(zoom=math.sqrt(0.4), shift=0.0), RandomColor(0.3)],
+}
+
+
+def make_augmentation(name: str) -> list[v2.Transform]:
+    """Look up a list of v2 transforms by name.
+
+    Raises:
+        InputError: if the name is unknown.
+
+    Example:
+        >>> make_augmentation("none")
+        []
+    """
+    if name not in AUGMENTATIONS:
+        raise InputError(f"augment {name!r} is unknown; choose from {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]()

@@ -1,0 +1,395 @@
+"""Figures of runs and labels. Each function takes ``ax=None`` and returns ``(fig, ax)``."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ltml.errors import InputError
+from ltml.labels import GROUPS, LabelMatrix
+from ltml.runs import Run, write_atomically
+
+__all__ = [
+    "class_ap",
+    "gradient_heatmap",
+    "gradient_magnitudes",
+    "group_bars",
+    "label_counts",
+    "save",
+    "style",
+]
+
+# Okabe and Ito's palette, safe for colour-blind readers; dark, middle and light also in greyscale,
+# and hatched apart from each other.
+GROUP_COLORS = {"head": "#00527A", "medium": "#56B4E9", "tail": "#F0B429"}
+GROUP_HATCHES = {"head": "", "medium": "///", "tail": "..."}
+POSITIVE, NEGATIVE = "#B33F00", "#3B3B3B"
+RUN_COLORS = ["#3B3B3B", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+RUN_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Set type sizes and lines that stay legible at the width of a page."""
+    settings = {
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "figure.constrained_layout.use": True,
+        "font.size": 10,
+        "grid.color": "#DDDDDD",
+        "hatch.linewidth": 0.6,
+        "legend.frameon": False,
+        "svg.hashsalt": "ltml",  # the same figure gives the same file
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def save(fig: Figure, stem: str | Path) -> list[Path]:
+    """Write ``stem.svg`` and ``stem.png`` (200 dpi), the same bytes for the same figure.
+
+    Returns:
+        the two paths.
+    """
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
+    with style():
+        for path in paths:
+            kind, metadata = path.suffix[1:], {"Date": None} if path.suffix == ".svg" else {}
+            write_atomically(
+                path, lambda p, k=kind, m=metadata: fig.savefig(p, format=k, dpi=200, metadata=m)
+            )
+    return paths
+
+
+def label_counts(
+    labels: LabelMatrix | Run, *, log: bool = True, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """Draw the training images of each class in descending order, coloured by group.
+
+    Args:
+        labels: training labels, or a run.
+        log: logarithmic count axis.
+        ax: where to draw; default: a new figure.
+    """
+    if isinstance(labels, Run):
+        table = labels.classes
+    else:
+        table = pd.DataFrame(
+            {
+                "class": labels.class_names,
+                "group": labels.group_of_class(),
+                "count": labels.counts,
+            }
+        ).sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
+    with style():
+        fig, ax = _axes(ax)
+        _group_bars(ax, np.arange(len(table)), table["count"], table.group)
+        if log and (table["count"] > 0).any():
+            ax.set_yscale("log")
+        _class_axis(ax, table)
+        ax.set_ylabel("training images")
+        most, least = table["count"].max(), table["count"].min()
+        ax.set_title(f"{len(table)} classes, from {most:,} images down to {least:,}")
+        _group_legend(ax, table.group)
+    return fig, ax
+
+
+def gradient_magnitudes(
+    run: Run,
+    *,
+    epoch: int | None = None,
+    show: str = "both",
+    order: str = "count",
+    log: bool = True,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    r"""Draw each class's gradient magnitude :math:`\sum |\partial L / \partial z_c|`.
+
+    Args:
+        run: a run.
+        epoch: one epoch, from 1; default: summed over the run.
+        show: ``"both"`` (positives and negatives apart), ``"positive"``, ``"negative"``,
+            ``"total"``, or ``"ratio"`` (positive over negative).
+        order: ``"count"`` or ``"gradient"`` (total), descending.
+        log: logarithmic gradient axis.
+        ax: where to draw; default: a new figure.
+
+    Raises:
+        InputError: if the epoch or an option is unknown.
+    """
+    if show not in ("both", "positive", "negative", "total", "ratio"):
+        raise InputError(f"show={show!r} is unknown; give both, positive, negative, total or ratio")
+    if order not in ("count", "gradient"):
+        raise InputError(f"order={order!r} is unknown; give count or gradient")
+    table = run.classes if epoch is None else _epoch_table(run, epoch)
+    table["total"] = table.grad_pos + table.grad_neg
+    if order == "gradient":
+        table = table.sort_values("total", ascending=False, ignore_index=True)
+    x = np.arange(len(table))
+    with style():
+        fig, ax = _axes(ax)
+        _group_bands(ax, table)
+        if show in ("both", "positive"):
+            ax.plot(x, table.grad_pos, "o", ms=7, color=POSITIVE, label="positives (label present)")
+        if show in ("both", "negative"):
+            ax.plot(
+                x,
+                table.grad_neg,
+                "v",
+                ms=7,
+                mfc="white",
+                mew=1.5,
+                color=NEGATIVE,
+                label="negatives (label absent)",
+            )
+        if show == "both":
+            ax.vlines(x, table.grad_pos, table.grad_neg, color="#AAAAAA", lw=1, zorder=1)
+        if show == "total":
+            ax.plot(x, table.total, "s", ms=6, color="#00527A", label="positives + negatives")
+        if show == "ratio":
+            ax.plot(x, table.grad_pos / table.grad_neg, "D", ms=6, color="#00527A")
+            ax.axhline(1, color="#3B3B3B", lw=1)
+        if log:
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(bottom=0)
+        _class_axis(ax, table)
+        ax.set_ylabel("positive / negative gradient" if show == "ratio" else "sum of |dL/dz|")
+        imbalance = table.total.max() / max(table.total.min(), 1e-12)
+        when = "over the run" if epoch is None else f"in epoch {epoch}"
+        strong, weak = table["class"][table.total.argmax()], table["class"][table.total.argmin()]
+        if show == "ratio":
+            ax.set_title(
+                f"{run.name}: what pulls each class up against what pushes it down, {when}"
+            )
+        else:
+            ax.set_title(
+                f"{run.name}: {strong} gets {imbalance:.3g} times the gradient of {weak} {when}"
+            )
+        if show != "ratio":
+            ax.legend(loc="lower left", ncols=2)
+    return fig, ax
+
+
+def gradient_heatmap(run: Run, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draw each class's share of an epoch's gradient, against an equal share, epoch by epoch.
+
+    Args:
+        run: a run.
+        ax: where to draw; default: a new figure.
+    """
+    table = run.per_class.assign(total=run.per_class.grad_pos + run.per_class.grad_neg)
+    order = run.classes
+    grid = table.pivot(index="class", columns="epoch", values="total").loc[order["class"]]
+    share = np.log2(grid / grid.mean(axis=0))
+    with style():
+        fig, ax = _axes(ax, height=0.24 * len(order) + 1.6)
+        limit = max(1.0, float(np.nanmax(np.abs(share.to_numpy()))))
+        limit = min(limit, 5.0)
+        sns.heatmap(
+            share,
+            ax=ax,
+            cmap="PuOr_r",
+            vmin=-limit,
+            vmax=limit,
+            cbar_kws={"label": "share of the gradient against an equal share"},
+            yticklabels=[
+                f"{name} ({n:,})" for name, n in zip(order["class"], order["count"], strict=True)
+            ],
+        )
+        bar = ax.collections[0].colorbar
+        ticks = np.arange(-int(limit), int(limit) + 1)
+        bar.set_ticks(ticks, labels=[f"{2.0**t:.3g}×" for t in ticks])
+        ax.grid(False)
+        ax.set_ylabel("class (training images)")
+        ax.tick_params(axis="y", rotation=0)
+        ends = np.flatnonzero(order.group.to_numpy()[1:] != order.group.to_numpy()[:-1]) + 1
+        ax.hlines(ends, *ax.get_xlim(), color="black", lw=1.5)
+        first, last = share.iloc[:, 0], share.iloc[:, -1]
+        ax.set_title(
+            f"{run.name}: gradient shares span {2 ** (first.max() - first.min()):.3g}-fold in "
+            f"epoch {grid.columns[0]}, {2 ** (last.max() - last.min()):.3g}-fold in epoch "
+            f"{grid.columns[-1]}"
+        )
+    return fig, ax
+
+
+def class_ap(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draw each class's average precision on the test split, classes by descending count.
+
+    Args:
+        runs: one run, or several of the same classes.
+        ax: where to draw; default: a new figure.
+
+    Raises:
+        InputError: if the runs have different classes.
+    """
+    runs = _runs(runs)
+    table = runs[0].classes
+    with style():
+        fig, ax = _axes(ax)
+        _group_bands(ax, table)
+        spread = np.linspace(-0.15, 0.15, len(runs)) if len(runs) > 1 else [0.0]
+        for i, run in enumerate(runs):
+            ap = run.classes.set_index("class").ap
+            if set(ap.index) != set(table["class"]):
+                raise InputError(
+                    f"runs {runs[0].name!r} and {run.name!r} have different classes; "
+                    "compare runs of the same data"
+                )
+            ax.plot(
+                np.arange(len(table)) + spread[i],
+                100 * ap.loc[table["class"]],
+                RUN_MARKERS[i % len(RUN_MARKERS)],
+                color=RUN_COLORS[i % len(RUN_COLORS)],
+                ms=7,
+                label=run.name,
+            )
+        ax.set_ylim(0, 104)
+        _class_axis(ax, table)
+        ax.set_ylabel("average precision (%)")
+        means = run.classes.groupby("group").ap.mean()
+        worst = min(means.index, key=means.get)
+        ax.set_title(
+            f"{runs[-1].name}: {worst} classes are ranked worst, {100 * means[worst]:.0f} % AP on "
+            "average"
+        )
+        if len(runs) > 1:
+            ax.legend(loc="lower left")
+    return fig, ax
+
+
+def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draw the mAP of all, head, medium and tail classes, a bar a run.
+
+    Args:
+        runs: one run or several.
+        ax: where to draw; default: a new figure.
+    """
+    runs = _runs(runs)
+    names = ["mAP", *GROUPS]
+    values = np.array([[100 * _number(run.summary.get(name)) for name in names] for run in runs])
+    with style():
+        fig, ax = _axes(ax, width=7)
+        width = 0.8 / len(runs)
+        for i, run in enumerate(runs):
+            x = np.arange(len(names)) + (i - (len(runs) - 1) / 2) * width
+            bars = ax.bar(
+                x,
+                values[i],
+                width * 0.92,
+                label=run.name,
+                color=RUN_COLORS[i % len(RUN_COLORS)],
+                alpha=0.9,
+            )
+            ax.bar_label(bars, fmt="%.1f", fontsize=9 if len(runs) < 4 else 7, padding=1)
+        ax.set_xticks(range(len(names)), ["all classes", *GROUPS])
+        ax.set_ylabel("mAP (%)")
+        ax.set_ylim(0, 108)
+        if len(runs) > 1:
+            gain = values[-1] - values[0]
+            ax.set_title(
+                f"{runs[-1].name} against {runs[0].name}: {gain[0]:+.1f} mAP, {gain[3]:+.1f} "
+                "in the tail"
+            )
+            ax.legend(loc="upper right", ncols=2)
+        else:
+            ax.set_title(f"{runs[0].name}: {values[0][0]:.1f} mAP")
+    return fig, ax
+
+
+def _runs(runs: Run | Sequence[Run]) -> list[Run]:
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    if not runs:
+        raise InputError("no run to draw; give at least one")
+    return runs
+
+
+def _number(value) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _axes(ax: Axes | None, *, width: float = 9, height: float = 4) -> tuple[Figure, Axes]:
+    if ax is None:
+        return plt.subplots(figsize=(width, height))
+    return ax.figure, ax
+
+
+def _epoch_table(run: Run, epoch: int) -> pd.DataFrame:
+    table = run.per_class[run.per_class.epoch == epoch]
+    if table.empty:
+        raise InputError(f"epoch={epoch}: run {run.name!r} has 1 to {run.per_class.epoch.max()}")
+    return table.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
+
+
+def _group_bars(ax: Axes, x, height, groups) -> None:
+    bars = ax.bar(x, height, width=0.8, color=[GROUP_COLORS[g] for g in groups])
+    for bar, group in zip(bars, groups, strict=True):
+        bar.set(hatch=GROUP_HATCHES[group], edgecolor="white", linewidth=0)
+
+
+def _group_legend(ax: Axes, groups) -> None:
+    present = [group for group in GROUPS if group in set(groups)]
+    ax.legend(
+        handles=[
+            Patch(
+                facecolor=GROUP_COLORS[group],
+                hatch=GROUP_HATCHES[group],
+                edgecolor="white",
+                label=f"{group} ({(groups == group).sum()})",
+            )
+            for group in present
+        ]
+    )
+
+
+def _group_bands(ax: Axes, table: pd.DataFrame) -> None:
+    """Shade runs of neighbouring classes of one group, and name each group at the top."""
+    groups = table.group.to_numpy()
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+    ends = np.r_[starts[1:], len(groups)]
+    for start, end in zip(starts, ends, strict=True):
+        group = groups[start]
+        ax.axvspan(start - 0.5, end - 0.5, color=GROUP_COLORS[group], alpha=0.13, lw=0, zorder=0)
+        if end - start > 1 or len(starts) <= 3:
+            ax.text(
+                (start + end - 1) / 2,
+                0.99,
+                group,
+                transform=ax.get_xaxis_transform(),
+                ha="center",
+                va="top",
+                color="#555555",
+            )
+
+
+def _class_axis(ax: Axes, table: pd.DataFrame) -> None:
+    """Name the classes and their counts where there is room, else say how they are ordered."""
+    ax.set_xlim(-0.6, len(table) - 0.4)
+    if len(table) <= 40:
+        ax.set_xticks(
+            range(len(table)),
+            [f"{name} {n:,}" for name, n in zip(table["class"], table["count"], strict=True)],
+            rotation=45,
+            ha="right",
+            rotation_mode="anchor",
+        )
+        ax.set_xlabel("class, training images")
+    else:
+        ax.set_xlabel("classes, by descending training images")

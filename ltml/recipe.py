@@ -1,0 +1,158 @@
+"""A recipe: everything that decides how a model is trained, and the parts that it names."""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ltml import data as datasets
+from ltml.data import LongTailData, Split
+from ltml.errors import InputError
+from ltml.model import Classifier, PooledLinear, feature_channels, make_backbone
+from ltml.sampler import SAMPLERS
+
+__all__ = ["Recipe", "build_model", "load_data", "lr_factor", "make_optimizer", "suitable_size"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a model is trained; equal recipes give equal runs on one machine.
+
+    Raises:
+        InputError: from :func:`fit`, if a value is out of range.
+    """
+
+    data: str = "pictograms"
+    """Name of the data set."""
+    root: str | None = None
+    """Folder of the data set; the embedded pictograms need none."""
+    train_split: str | None = None
+    """Split to train on; default: the data set's own."""
+    test_split: str | None = None
+    """Split to evaluate on; default: the data set's own."""
+    sampler: str = "uniform"
+    """Which images are drawn: uniform or class-aware."""
+    loss: str = "bce"
+    """Loss function."""
+    backbone: str = "small"
+    """small, or a torchvision classifier such as resnet50."""
+    weights: str | None = None
+    """A local state_dict file, or torchvision's name of pretrained weights."""
+    image_size: int | None = None
+    """Side of the square input in pixels; default: what suits the images and the backbone."""
+    augment: str = "light"
+    """Random views of the training images: none, light or strong."""
+    epochs: int | None = None
+    """Passes over as many images as the training split has; default 14, unless steps are given."""
+    steps: int | None = None
+    """Training steps, instead of epochs."""
+    batch_size: int = 64
+    """Images a step."""
+    optimizer: str = "adamw"
+    """adamw or sgd (momentum 0.9)."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-2
+    """Weight decay, not applied to biases and normalisation."""
+    schedule: str = "cosine"
+    """cosine to 0, or step: a tenth after 5/8 and again after 7/8 of the training."""
+    warmup: int = 50
+    """Steps over which the learning rate rises linearly."""
+    clip: float = 35.0
+    """Largest norm of the whole gradient."""
+    seed: int = 0
+    """Seed of the weights, the draws and the augmentation."""
+    device: str = "auto"
+    """auto (cuda, else mps, else cpu), or a torch device."""
+
+    def check(self) -> None:
+        """Raise an InputError that names the first value out of range."""
+        if self.steps is not None and self.epochs is not None:
+            raise InputError(f"epochs={self.epochs} and steps={self.steps}: give one of them")
+        for name in ("epochs", "steps", "image_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}={value} is too small; give at least 1")
+        if self.batch_size < 2:
+            raise InputError(f"batch_size={self.batch_size}: give at least 2, for batch norm")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
+                raise InputError(f"{name}={getattr(self, name)} must be positive and finite")
+        for name in ("weight_decay", "warmup", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name}={getattr(self, name)} must not be negative")
+        for name, choices in (
+            ("sampler", list(SAMPLERS)),
+            ("optimizer", ["adamw", "sgd"]),
+            ("schedule", ["cosine", "step"]),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(choices)}"
+                )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Recipe":
+        """Build from the ``recipe`` entry of a run's ``config.json``; others are dropped."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def load_data(recipe: Recipe) -> LongTailData:
+    """Load the data set that a recipe names."""
+    options = {"train_split": recipe.train_split, "test_split": recipe.test_split}
+    options = {name: value for name, value in options.items() if value is not None}
+    if recipe.data == "pictograms" and options:
+        raise InputError(
+            "data 'pictograms' has its own splits; leave train_split and test_split out"
+        )
+    if recipe.data == "pictograms" and recipe.image_size is not None:
+        options["image_size"] = recipe.image_size  # drawn at the size that is wanted
+    return datasets.load(recipe.data, root=recipe.root, **options)
+
+
+def build_model(recipe: Recipe, num_classes: int) -> Classifier:
+    """Build the recipe's network, with initial weights that its seed decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        backbone = make_backbone(recipe.backbone, weights=recipe.weights)
+        head = PooledLinear(feature_channels(backbone), num_classes)
+    return Classifier(backbone, head).to(memory_format=torch.channels_last)
+
+
+def suitable_size(split: Split, recipe: Recipe) -> int:
+    """Choose the image size: the images' own, at most 224 px (64 for the small network)."""
+    if isinstance(split.images, Tensor):
+        return split.images.shape[-1]
+    sides = []
+    for path in split.images[:: max(1, len(split) // 32)]:
+        try:
+            with Image.open(path) as image:
+                sides.append(min(image.size))
+        except (OSError, SyntaxError, ValueError):
+            continue  # the loader will name it
+    most = 64 if recipe.backbone == "small" else 224
+    return int(min(most, np.median(sides))) if sides else most
+
+
+def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Decay matrices and kernels, not biases and normalisation."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    fused = matrices[0].device.type in ("cpu", "cuda")
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, fused=fused, **options)
+    return torch.optim.AdamW(groups, fused=fused, **options)
+
+
+def lr_factor(recipe: Recipe, step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step."""
+    warmup = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    if recipe.schedule == "cosine":
+        return warmup * (1 + math.cos(math.pi * step / steps)) / 2
+    return warmup * 0.1 ** ((step >= steps * 5 / 8) + (step >= steps * 7 / 8))

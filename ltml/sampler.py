@@ -1,0 +1,233 @@
+"""Which images go into a batch: drawn as they come, class by class, or balanced group by group."""
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltml.errors import InputError
+from ltml.labels import LabelMatrix
+from ltml.seeding import generator
+
+__all__ = ["SAMPLERS", "ClassAwareSampler", "Sampler", "UniformSampler"]
+
+_BLOCK = 2**15  # draws made in one go: a batch of 64 alone would be all overhead
+
+
+class Sampler(ABC):
+    """Iterate batches of image indices; the base of every sampler here.
+
+    Batch number ``b`` is a function of ``(seed, b)`` and of nothing else, so a training that stops
+    goes on exactly where it was, and ranks agree without talking to each other.
+
+    One iteration is one epoch of ``num_batches`` batches. The next goes on with fresh batches, as a
+    shuffling :class:`torch.utils.data.DataLoader` does: epoch ``e`` holds the batches numbered
+    ``e * num_batches`` to ``(e + 1) * num_batches - 1``. A sampler whose state was loaded (or whose
+    iteration was broken off) in the middle of an epoch first yields what is left of that epoch.
+
+    Args:
+        labels: the labels of the images to draw from, :math:`N` images.
+        batch_size: images in a batch, over all ranks.
+        num_batches: batches in one iteration; ``len(sampler)``.
+        seed: seed of the training.
+        device: where draws are made and indices live. (Apple's ``mps`` lacks float64: there, draws
+            are made on the CPU and copied.)
+        rank, world_size: this process and the number of processes. Each yields every
+            ``world_size``-th index of the same global batch.
+
+    Raises:
+        InputError: if there is no image to draw, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        labels: LabelMatrix,
+        *,
+        batch_size: int,
+        num_batches: int,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        numbers = {"batch_size": batch_size, "num_batches": num_batches, "world_size": world_size}
+        for name, value in numbers.items():
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise InputError(f"{name} is {value!r}; give a whole number, 1 or more")
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise InputError(f"seed is {seed!r}; give a whole number, 0 or more")
+        if batch_size % world_size:
+            raise InputError(
+                f"batch_size {batch_size} does not divide among world_size {world_size}; "
+                f"give a multiple of {world_size}"
+            )
+        if rank not in range(world_size):
+            raise InputError(f"rank is {rank!r}; give one of 0 to {world_size - 1}")
+        if len(labels) == 0:
+            raise InputError("labels hold no image; give at least one")
+        self.labels, self.batch_size, self.num_batches = labels, int(batch_size), int(num_batches)
+        self.seed, self.rank, self.world_size = int(seed), int(rank), int(world_size)
+        self.device = torch.device(device)
+        self.batch = 0  # number of the next batch
+        self._source = torch.device("cpu") if self.device.type == "mps" else self.device
+        self._batches_per_block = max(1, _BLOCK // self.batch_size)
+        self._last = (-1, None)
+
+    @abstractmethod
+    def _draw(self, first: int, last: int) -> Tensor:
+        """``(last - first, batch_size)`` int64 draws of these batches, which make up one block."""
+
+    @abstractmethod
+    def image_probabilities(self) -> np.ndarray:
+        """``(N,)`` float64, sum 1: the expected share of each image among the draws."""
+
+    def indices(self, batch: int) -> Tensor:
+        """``(batch_size // world_size,)`` int64 image indices of one batch, on this rank.
+
+        The position does not move: any batch can be asked for, in any order.
+        """
+        block, row = divmod(batch, self._batches_per_block)
+        if self._last[0] != block:
+            first = block * self._batches_per_block
+            draws = self._draw(first, first + self._batches_per_block)
+            self._last = block, draws.to(self.device, non_blocking=True)
+        # A copy, so that what a caller does to a batch stays with the caller.
+        return self._last[1][row, self.rank :: self.world_size].clone()
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _ in range(self.num_batches - self.batch % self.num_batches):
+            self.batch += 1  # first, so that a state saved while a batch is in use lies behind it
+            yield self.indices(self.batch - 1)
+
+    def _identity(self) -> dict:
+        """What must agree for two samplers to draw the same batches."""
+        content = zlib.crc32(self.labels.indices, zlib.crc32(self.labels.indptr))
+        return {
+            "sampler": type(self).__name__,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "labels": f"{len(self.labels)} x {self.labels.num_classes}, crc32 {content:08x}",
+        }
+
+    def state_dict(self) -> dict:
+        """Return the position, and what identifies the sequence it is a position in."""
+        return {**self._identity(), "batch": self.batch}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go to a saved position; the number of ranks may differ from that of the saved sampler.
+
+        Raises:
+            InputError: if the state is that of another sequence of batches.
+        """
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise InputError(
+                    f"state holds {name} {state.get(name)!r}, this sampler has {value!r}; "
+                    "resume with the settings and data of the saved training"
+                )
+        if not isinstance(state.get("batch"), int) or state["batch"] < 0:
+            raise InputError(f"state holds batch {state.get('batch')!r}; give a number, 0 or more")
+        self.batch = state["batch"]
+
+
+class _ShuffledPasses:
+    """An endless sequence of shuffled passes over ``size`` images, readable at any position."""
+
+    def __init__(self, size: int, seed: int, stream: str, device: torch.device):
+        self.size, self.seed, self.stream, self.device = size, seed, stream, device
+        # The current pass, and the one a batch may run over into.
+        self._permutation = lru_cache(maxsize=2)(self._shuffle)
+
+    def _shuffle(self, number: int) -> Tensor:
+        random = generator(self.seed, self.stream, number, self.device)
+        return torch.randperm(self.size, generator=random, device=self.device)
+
+    def take(self, start: int, stop: int) -> Tensor:
+        """``(stop - start,)`` images at these positions of the sequence."""
+        parts = [torch.empty(0, dtype=torch.int64, device=self.device)]
+        for number in range(start // self.size, -(-stop // self.size)):
+            origin = number * self.size
+            parts.append(self._permutation(number)[max(start - origin, 0) : stop - origin])
+        return torch.cat(parts)
+
+
+class UniformSampler(Sampler):
+    """Draw images as they come: shuffled passes over all of them, each image once a pass.
+
+    A batch may straddle two passes, so no image is left out. Arguments as in :class:`Sampler`.
+
+    Example:
+        >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]])
+        >>> sampler = UniformSampler(labels, batch_size=3, num_batches=2)
+        >>> [sorted(batch.tolist()) for batch in sampler]
+        [[0, 1, 2], [0, 1, 2]]
+    """
+
+    def __init__(self, labels: LabelMatrix, **options):
+        super().__init__(labels, **options)
+        self._passes = _ShuffledPasses(len(labels), self.seed, "sampler.uniform", self._source)
+
+    def _draw(self, first, last):
+        return self._passes.take(first * self.batch_size, last * self.batch_size).view(
+            last - first, self.batch_size
+        )
+
+    def image_probabilities(self) -> np.ndarray:
+        """``(N,)`` float64: the same for every image."""
+        return np.full(len(self.labels), 1 / len(self.labels))
+
+
+class ClassAwareSampler(Sampler):
+    r"""Draw a class uniformly, then one of its images uniformly (Shen et al., 2016).
+
+    .. math:: p_i = \frac{1}{C} \sum_c \frac{Y_{ic}}{n_c}
+
+    Every class is chosen equally often, yet not drawn equally often: an image chosen for one class
+    brings its other classes along. Classes without an image are left out. Arguments as in
+    :class:`Sampler`.
+
+    References:
+        Shen, Lin, Huang, *Relay backpropagation for effective learning of deep convolutional neural
+        networks*, ECCV 2016, https://arxiv.org/abs/1512.05830
+
+    Example:
+        >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]], ["person", "sheep"])
+        >>> sampler = ClassAwareSampler(labels, batch_size=4, num_batches=1)
+        >>> sampler.image_probabilities().round(3)  # the one sheep: half of the draws and more
+        array([0.167, 0.667, 0.167])
+    """
+
+    def __init__(self, labels: LabelMatrix, **options):
+        super().__init__(labels, **options)
+        classes = np.flatnonzero(labels.counts)
+        if not len(classes):
+            raise InputError("labels hold no label on any image, so no class can be drawn")
+        # Images sorted by class: the images of class c start at starts[c].
+        order = np.argsort(labels.indices, kind="stable")
+        starts = np.cumsum(labels.counts) - labels.counts
+        self._images = torch.from_numpy(labels.image_of_label()[order]).to(self._source)
+        self._starts = torch.from_numpy(starts[classes]).to(self._source)
+        self._counts = torch.from_numpy(labels.counts[classes]).to(self._source)
+
+    def _draw(self, first, last):
+        random = generator(self.seed, "sampler.class-aware", first, self._source)
+        shape, options = (last - first, self.batch_size), {"device": self._source}
+        choice = torch.randint(len(self._counts), shape, generator=random, **options)
+        u = torch.rand(shape, generator=random, dtype=torch.float64, **options)
+        return self._images[self._starts[choice] + (u * self._counts[choice]).long()]
+
+    def image_probabilities(self) -> np.ndarray:
+        """``(N,)`` float64; 0 for an image without a label."""
+        per_label = 1 / self.labels.counts[self.labels.indices]
+        images = np.bincount(self.labels.image_of_label(), per_label, minlength=len(self.labels))
+        return images / np.count_nonzero(self.labels.counts)
+
+
+SAMPLERS = {"uniform": UniformSampler, "class-aware": ClassAwareSampler}

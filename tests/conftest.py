@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real photos and label lists beside the checkout, where there is one."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no ../shared/data beside the checkout: real photos are not at hand")
+    return SHARED_DATA
+
+
+def pytest_collection_modifyitems(items):
+    """Run the fast tests first, so that a mistake shows within seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

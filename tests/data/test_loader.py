@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from ltml import InputError, LabelMatrix, Split
+from ltml.data.augment import RandomColor, RandomView
+from ltml.data.loader import MEAN, STD, Loader, decode_image
+from ltml.seeding import generator
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Twelve smooth photos on disk, with labels."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(12):
+        small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+        paths.append(tmp_path / f"{i}.png")
+        small.resize((50, 40), Image.Resampling.BICUBIC).save(paths[-1])
+    labels = LabelMatrix(rng.integers(0, 2, (12, 3)))
+    return Split(paths, labels, [p.name for p in paths])
+
+
+def plain(images):
+    """Undo the normalisation."""
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    return images * std + mean
+
+
+def test_batches_hold_the_right_images_and_targets(files):
+    loader = Loader(files, image_size=32)
+    index = torch.tensor([3, 0, 3])
+    ((images, targets),) = loader.batches([index])
+    assert torch.equal(targets, files.labels.dense(index.numpy()).float())
+    for image, i in zip(plain(images), index.tolist(), strict=True):
+        expected = Image.open(files.images[i]).resize((32, 32), Image.Resampling.BILINEAR)
+        assert np.allclose(255 * image.permute(1, 2, 0), np.asarray(expected), atol=1e-2)
+
+
+@pytest.mark.parametrize("keep", ["device", "memory", "files"])
+def test_wherever_images_are_kept_batches_are_the_same(files, keep):
+    index = [torch.tensor([i, i + 1, 0]) for i in range(8)]
+    reference = list(Loader(files, image_size=32, keep="memory").batches(index))
+    batches = list(Loader(files, image_size=32, keep=keep).batches(index))
+    assert len(batches) == 8
+    for ours, theirs in zip(batches, reference, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+
+
+def test_augmentation_depends_on_seed_and_step_only(files):
+    loader = Loader(files, image_size=32, augment="strong")
+    index = [torch.arange(12)] * 3
+    first, second, third = (images for images, _ in loader.batches(index, seed=1))
+    assert not torch.equal(first, second)
+    ((resumed, _),) = loader.batches(index[:1], seed=1, start=2)
+    assert torch.equal(resumed, third)
+    ((other, _),) = loader.batches(index[:1], seed=2)
+    assert not torch.equal(other, first)
+
+
+def test_each_image_has_its_own_view():
+    view = RandomView(zoom=0.5)
+    view.generator = generator(0, "t", 0)
+    image = torch.rand(1, 3, 16, 16).repeat(8, 1, 1, 1)
+    out = view(image)
+    assert len({tuple(x.flatten().tolist()) for x in out}) == 8
+
+
+def test_view_without_randomness_is_the_identity_and_its_mirror():
+    image = torch.rand(4, 3, 9, 9)
+    assert torch.allclose(RandomView(flip=0)(image), image, atol=1e-5)
+    assert torch.allclose(RandomView(flip=1)(image), image.flip(-1), atol=1e-5)
+
+
+def test_zoomed_view_is_torchvisions_crop():
+    """A crop at given corners equals torchvision's resized crop of the same corners."""
+    view, image = RandomView(zoom=0.5, flip=0), torch.rand(1, 3, 32, 32)
+    params = {"theta": torch.tensor([[[0.5, 0, -0.5], [0, 0.5, -0.5]]])}
+    expected = v2.functional.resized_crop(image, 0, 0, 16, 16, [32, 32], antialias=False)
+    inside = (..., slice(1, -2), slice(1, -2))  # beyond the crop's edge torchvision sees nothing
+    assert torch.allclose(view.transform(image, params)[inside], expected[inside], atol=1e-5)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_colour_factors_are_torchvisions(which):
+    image = torch.rand(2, 3, 8, 8)
+    factors = torch.ones(3, 2, 1, 1, 1)
+    factors[which, 0], factors[which, 1] = 0.7, 1.2
+    adjust = [
+        v2.functional.adjust_brightness,
+        v2.functional.adjust_contrast,
+        v2.functional.adjust_saturation,
+    ][which]
+    out = RandomColor().transform(image, {"factors": factors})
+    expected = torch.stack([adjust(image[0], 0.7), adjust(image[1], 1.2)])
+    assert torch.allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1", "I;16", "LA"])
+def test_every_kind_of_image_becomes_rgb(tmp_path, mode):
+    grey = np.tile(np.linspace(0, 255, 16), (16, 1))
+    if mode == "I;16":
+        image = Image.fromarray((grey * 257).astype(np.uint16))
+    else:
+        image = Image.fromarray(grey.astype(np.uint8)).convert(mode)
+    file = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(file)
+    out = decode_image(file, 16)
+    assert out.shape == (3, 16, 16)
+    if mode != "1":
+        assert np.abs(out[0].numpy() - grey).max() <= 8
+
+
+def test_rotated_photos_stand_upright(tmp_path):
+    upright = np.zeros((20, 10, 3), np.uint8)
+    upright[:10] = 255  # bright above, dark below
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned by 90 degrees
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a.jpg", exif=exif)
+    out = decode_image(tmp_path / "a.jpg", 10).float()
+    assert out[:, :4].mean() > 240
+    assert out[:, 6:].mean() < 15
+
+
+def test_a_corrupt_file_is_named(files, tmp_path):
+    cut = tmp_path / "5.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"5\.png.*cannot be decoded"):
+        Loader(files, image_size=32)
+    with pytest.raises(InputError, match=r"5\.png.*cannot be decoded"):
+        list(Loader(files, image_size=32, keep="files").batches([torch.arange(12)]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 2}, "image_size=2"),
+        ({"image_size": 32, "keep": "moon"}, "keep='moon'"),
+        ({"image_size": 32, "augment": "wild"}, "augment 'wild'.*none, light, strong"),
+    ],
+)
+def test_bad_options_are_named(files, options, message):
+    with pytest.raises(InputError, match=message):
+        Loader(files, **options)

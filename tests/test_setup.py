@@ -1,0 +1,54 @@
+"""The files around the code agree with each other."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = set(PROJECT["optional-dependencies"])
+
+
+def extras(text):
+    return set(re.search(r"\.\[([\w,]+)\]", text).group(1).split(","))
+
+
+def test_conda_and_make_install_what_pyproject_names():
+    conda = (ROOT / "environment.yml").read_text()
+    make = (ROOT / "Makefile").read_text()
+    assert extras(conda) == extras(make)
+    assert extras(conda) <= EXTRAS
+    assert "dev" in extras(conda)
+    # pyproject.toml is the one list: conda brings Python and pip, and not a package of its own.
+    packages = re.findall(r"^  - ([\w.>=-]+)$", conda.split("dependencies:")[1], re.M)
+    assert packages == [f"python{PROJECT['requires-python']}", "pip"]
+
+
+def test_versions_agree():
+    import ltml
+
+    assert PROJECT["version"] == ltml.__version__
+    assert f"version: {ltml.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_import_needs_only_the_core():
+    """Plots, widgets, pycocotools and the command line are imported where they are used."""
+    code = (
+        "import sys, ltml; late = {'matplotlib.pyplot', 'seaborn', 'ipywidgets', 'pycocotools', "
+        "'accelerate', 'tyro', 'scipy', 'sklearn'} & set(sys.modules); sys.exit(' '.join(late))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["make demo", "make test", "make lab"])
+def test_readme_shows_the_commands(command):
+    assert command in (ROOT / "README.md").read_text()
+
+
+def test_ci_calls_the_readmes_test_command():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()

@@ -1,0 +1,217 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from ltml import InputError, Recipe, Run, data, fit
+from ltml.data.loader import Loader
+from ltml.recipe import build_model, lr_factor
+from ltml.runs import METRICS, PER_CLASS
+from ltml.training import evaluate
+
+TINY = Recipe(batch_size=16, steps=20, warmup=5)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return data.load("pictograms", scale=0.1, image_size=24, test_images=80)
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return fit(TINY, data=tiny, out=tmp_path_factory.mktemp("runs") / "a", progress=False)
+
+
+def test_a_run_holds_what_it_promises(run, tiny):
+    assert {p.name for p in run.path.iterdir()} == {
+        "config.json",
+        "metrics.csv",
+        "per_class.csv",
+        "summary.json",
+        "model.pt",
+    }
+    assert list(run.metrics) == METRICS
+    assert list(run.per_class) == PER_CLASS
+    per_epoch = math.ceil(len(tiny.train) / 16)
+    assert run.metrics.step.tolist() == [*range(per_epoch, 20, per_epoch), 20]
+    assert len(run.per_class) == 20 * len(run.metrics)
+    counts = run.per_class.groupby("class")["count"].first()
+    assert counts.to_dict() == dict(
+        zip(tiny.class_names, tiny.train.labels.counts.tolist(), strict=True)
+    )
+    last = run.per_class[run.per_class.epoch == run.metrics.epoch.max()]
+    assert run.summary["mAP"] == pytest.approx(last.ap.mean(), rel=1e-5)
+    assert run.summary["tail"] == pytest.approx(last[last.group == "tail"].ap.mean(), rel=1e-5)
+    total = run.per_class.groupby("class")[["grad_pos", "grad_neg"]].sum().sum(axis=1)
+    assert run.summary["gradient_imbalance"] == pytest.approx(total.max() / total.min(), rel=1e-5)
+    assert (run.per_class.grad_weight > 0).all()
+    assert run.summary["torch"] == torch.__version__
+    assert run.recipe["image_size"] == 24
+
+
+def test_the_saved_model_makes_the_reported_scores(run, tiny):
+    model = build_model(Recipe.from_dict(run.recipe), 20)
+    model.load_state_dict(run.state_dict())
+    scores = evaluate(model, Loader(tiny.test, image_size=24))
+    from sklearn.metrics import average_precision_score
+
+    truth = tiny.test.labels.dense().numpy()
+    ap = average_precision_score(truth, scores.numpy(), average=None)
+    reported = run.classes.set_index("class").ap.loc[list(tiny.class_names)]
+    assert np.allclose(ap, reported, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run(run, tiny, tmp_path):
+    again = fit(TINY, data=tiny, out=tmp_path / "b", progress=False)
+    for name in ("metrics.csv", "per_class.csv"):
+        assert (run.path / name).read_bytes() == (again.path / name).read_bytes()
+    other = fit(replace(TINY, seed=1), data=tiny, out=tmp_path / "c", progress=False)
+    assert not other.metrics.equals(run.metrics)
+
+
+def test_the_ledger_saw_the_gradients_of_the_loss(tiny, tmp_path):
+    """One step from known weights: |p - y| / (B C) by hand, by the same draws."""
+    recipe = replace(TINY, steps=1, augment="none")
+    run = fit(recipe, data=tiny, out=tmp_path / "run", progress=False)
+    from ltml.sampler import UniformSampler
+
+    (index,) = UniformSampler(tiny.train.labels, batch_size=16, num_batches=1, seed=0)
+    ((images, targets),) = Loader(tiny.train, image_size=24).batches([index])
+    p = torch.sigmoid(build_model(recipe, 20).train()(images))
+    table = run.per_class.set_index("class").loc[list(tiny.class_names)]
+    scale = 16 * 20
+    assert np.allclose(table.grad_pos, ((1 - p) * targets).sum(0).detach() / scale, rtol=1e-4)
+    assert np.allclose(table.grad_neg, (p * (1 - targets)).sum(0).detach() / scale, rtol=1e-4)
+
+
+def test_training_lowers_the_loss_and_reports_each_epoch(tiny, tmp_path):
+    seen = []
+    recipe = replace(TINY, steps=None, epochs=6)
+    run = fit(
+        recipe,
+        data=tiny,
+        out=tmp_path / "run",
+        progress=False,
+        on_epoch=lambda metrics, per_class: seen.append((len(metrics), len(per_class))),
+    )
+    assert seen == [(n, 20 * n) for n in range(1, 7)]
+    losses = run.metrics.train_loss
+    assert losses.iloc[-1] < 0.5 * losses.iloc[0]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step"])
+def test_learning_rate_rises_then_falls(schedule):
+    recipe = Recipe(schedule=schedule, warmup=10)
+    factors = [lr_factor(recipe, step, 160) for step in range(160)]
+    assert factors[:10] == sorted(factors[:10])
+    assert max(factors) == pytest.approx(1, abs=0.02)
+    if schedule == "step":
+        assert factors[99] == 1
+        assert factors[100] == pytest.approx(0.1)
+        assert factors[140] == pytest.approx(0.01)
+    else:
+        assert factors[80] == pytest.approx(0.5)
+        assert factors[-1] < 0.001
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(run, tiny):
+    before = (run.path / "summary.json").read_bytes()
+    with pytest.raises(InputError, match="holds another run"):
+        fit(TINY, data=tiny, out=run.path, progress=False)
+    assert (run.path / "summary.json").read_bytes() == before
+
+
+def test_a_folder_of_other_things_is_never_replaced(tiny, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match="holds other files"):
+        fit(TINY, data=tiny, out=tmp_path, overwrite=True, progress=False)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_overwrite_replaces_a_run(tiny, tmp_path):
+    first = fit(replace(TINY, steps=1), data=tiny, out=tmp_path / "r", progress=False)
+    second = fit(
+        replace(TINY, steps=2), data=tiny, out=tmp_path / "r", progress=False, overwrite=True
+    )
+    assert first.summary["steps"] == 1
+    assert second.summary["steps"] == 2
+
+
+def test_a_loss_that_explodes_says_so(tiny, tmp_path):
+    with pytest.raises(InputError, match=r"(?i)nan.*(lr=1e\+30|lower the learning rate)"):
+        fit(replace(TINY, lr=1e30, warmup=0), data=tiny, out=tmp_path / "r", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 2}, "epochs=2 and steps=20"),
+        ({"steps": 0}, "steps=0"),
+        ({"batch_size": 1}, "batch_size=1"),
+        ({"lr": -1.0}, "lr=-1.0"),
+        ({"lr": math.nan}, "lr=nan"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0"),
+        ({"sampler": "odd"}, "sampler 'odd' is unknown; choose from uniform"),
+        ({"loss": "odd"}, "'odd'.*bce"),
+        ({"optimizer": "odd"}, "optimizer 'odd'"),
+        ({"schedule": "odd"}, "schedule 'odd'"),
+        ({"backbone": "odd"}, "backbone 'odd'"),
+        ({"device": "odd"}, "device 'odd'"),
+        ({"augment": "odd"}, "augment 'odd'"),
+    ],
+)
+def test_bad_recipes_are_named_and_leave_nothing(tiny, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        fit(replace(TINY, **options), data=tiny, out=tmp_path / "r", progress=False)
+    assert not (tmp_path / "r").exists()
+
+
+def test_evaluation_leaves_the_mode_and_the_statistics_alone(tiny):
+    model = build_model(TINY, 20).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    evaluate(model, Loader(tiny.test, image_size=24))
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert isinstance(model.head.classifier, nn.Linear)
+
+
+def test_runs_read_back_and_say_what_is_wrong(run, tmp_path):
+    import shutil
+
+    again = Run.load(str(run.path))
+    pd.testing.assert_frame_equal(again.per_class, run.per_class)
+    assert again.summary == run.summary
+
+    def broken(change):
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run.path, copy)
+        change(copy)
+        return copy
+
+    for change, message in [
+        (lambda c: (c / "config.json").unlink(), "has no config.json"),
+        (lambda c: (c / "summary.json").unlink(), "has no summary.json.*has not finished"),
+        (lambda c: (c / "config.json").write_text("{"), "is not JSON"),
+        (lambda c: (c / "config.json").write_text("[]"), "no JSON object"),
+        (lambda c: (c / "config.json").write_text("{}"), "not written by ltml"),
+        (lambda c: (c / "config.json").write_text('{"schema": 99, "recipe": {}}'), "schema 99"),
+        (lambda c: (c / "metrics.csv").write_text("a,b\n1,2\n"), "lacks the column 'epoch'"),
+        (lambda c: (c / "metrics.csv").write_bytes(b"\xff\xfe\x00"), "not a CSV table"),
+        (lambda c: (c / "per_class.csv").write_text(""), "not a CSV table"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            Run.load(broken(change))
+    with pytest.raises(InputError, match="not a folder"):
+        Run.load(tmp_path / "nowhere")
+
+
+def test_the_config_is_json_that_rebuilds_the_recipe(run):
+    config = json.loads((run.path / "config.json").read_text())
+    assert Recipe.from_dict(config["recipe"]) == replace(TINY, image_size=24)
+    assert config["data"]["train_images"] > 0
