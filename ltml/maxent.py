@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,10 +22,11 @@ class Rows:
 
     Args:
         labels: the labels of ``N`` images.
-        classes: the ``C`` columns to look at; images that hold none of them are left out.
+        classes: the ``C`` columns to look at.
+        holding: only images that hold at least one of these of the classes. Default: any of them.
 
     Attributes:
-        images: ``(n,)`` images that hold at least one of the classes.
+        images: ``(n,)`` the images, ascending.
         row: ``(n,)`` distinct row of each of them.
         count: ``(K,)`` images of each distinct row.
         indptr, indices: the ``K`` rows, compressed; indices count within ``classes``.
@@ -35,11 +37,20 @@ class Rows:
         (array([0, 2, 3]), array([1, 2]))
     """
 
-    def __init__(self, labels: LabelMatrix, classes: Sequence[int]):
+    def __init__(
+        self,
+        labels: LabelMatrix,
+        classes: Sequence[int],
+        holding: Sequence[int] | None = None,
+    ):
         local = np.full(labels.num_classes, -1)
         local[np.asarray(classes, dtype=np.int64)] = np.arange(len(classes))
         column = local[labels.indices]
-        image, column = labels.image_of_label()[column >= 0], column[column >= 0]
+        keep, image = column >= 0, labels.image_of_label()
+        if holding is not None:
+            wanted = np.bincount(image, np.isin(labels.indices, holding), minlength=len(labels))
+            keep &= wanted[image] > 0
+        image, column = image[keep], column[keep]
         lengths = np.bincount(image, minlength=len(labels))
         self.images = np.flatnonzero(lengths)
         lengths = lengths[self.images]
@@ -81,8 +92,8 @@ class Rows:
 
     def _pairs(self) -> Iterator[tuple[slice, np.ndarray]]:
         lengths = np.diff(self.indptr)
-        bounds = np.searchsorted(lengths, np.unique(lengths[lengths > 1]))
-        for start, stop in zip(bounds, [*bounds[1:], len(lengths)], strict=True):
+        edges = [*np.searchsorted(lengths, np.unique(lengths[lengths > 1])), len(lengths)]
+        for start, stop in pairwise(edges):
             a, b = np.triu_indices(lengths[start], 1)
             step = max(1, _PAIRS_AT_ONCE // len(a))
             for low in range(start, stop, step):
@@ -115,15 +126,86 @@ class MaxEnt:
     iterations: int
 
 
+class _Dual:
+    """The convex dual of the problem; see :func:`maximum_entropy`."""
+
+    def __init__(self, parts: Sequence[Rows], shares: Sequence[float], group: np.ndarray):
+        self.parts, self.shares = parts, np.asarray(shares, dtype=np.float64)
+        self.member = np.eye(group.max() + 1)[group]  # (C, G)
+
+    def mean(self, v: np.ndarray) -> np.ndarray:
+        """Put the mean of its group in the place of each entry (row)."""
+        return self.member @ ((self.member.T @ v).T / self.member.sum(0)).T
+
+    def centre(self, v: np.ndarray) -> np.ndarray:
+        return v - self.mean(v)
+
+    def value(self, multipliers: np.ndarray) -> tuple[float, list[np.ndarray]]:
+        """The dual without its ridge, and the probabilities of the rows of each part."""
+        value, p = 0.0, []
+        for rows, share in zip(self.parts, self.shares, strict=True):
+            scores = rows.scores(multipliers)
+            top = scores.max()
+            mass = rows.count * np.exp(scores - top)
+            total = mass.sum()
+            value += share * (top + np.log(total))
+            p.append(mass / total)
+        return value, p
+
+    def newton_step(self, p, rates, gradient, ridge):
+        """Among multipliers that sum to 0 in each group."""
+        hessian = np.zeros((len(gradient), len(gradient)))
+        for rows, q, share, r in zip(self.parts, p, self.shares, rates, strict=True):
+            hessian += share * (rows.second_moment(q) - np.outer(r, r))
+        # The damping is for classes that always come together, whose multipliers are not unique,
+        # and for directions in which the dual falls for ever.
+        damping = 1e-10 * np.trace(hessian) / len(gradient) + np.finfo(float).tiny
+        hessian = self.centre(self.centre(hessian).T) + (ridge + damping) * np.eye(len(gradient))
+        hessian += self.mean(np.eye(len(gradient)))  # keeps the directions left out regular
+        return self.centre(np.linalg.solve(hessian, -gradient))
+
+    def minimize(self, ridge, start, tolerance, max_iterations) -> MaxEnt:
+        def penalty(v):
+            return ridge / 2 * (v @ v)
+
+        multipliers = self.centre(start)
+        value, p = self.value(multipliers)
+        status, iterations = "stalled", 0
+        while True:
+            each = [rows.rates(q) for rows, q in zip(self.parts, p, strict=True)]
+            rates = self.shares @ np.stack(each)
+            gradient = self.centre(rates) + ridge * multipliers
+            residual = float(np.abs(gradient / self.mean(rates)).max())
+            if residual <= tolerance:
+                status = "converged"
+            elif value < -TOLERANCE and not ridge:
+                status = "impossible"
+            if status != "stalled" or iterations == max_iterations:
+                break
+            step = self.newton_step(p, each, gradient, ridge)
+            length, slope, before = 1.0, gradient @ step, value + penalty(multipliers)
+            while length > 1e-9:
+                trial = multipliers + length * step
+                value_there, p_there = self.value(trial)
+                change = value_there + penalty(trial) - before
+                if change <= 1e-4 * length * slope + 1e-15 * abs(before):
+                    break
+                length /= 2
+            else:  # rounding is all that is left
+                break
+            multipliers, value, p, iterations = trial, value_there, p_there, iterations + 1
+        weights = [(q / rows.count)[rows.row] for rows, q in zip(self.parts, p, strict=True)]
+        return MaxEnt(multipliers, weights, rates, residual, status, iterations)
+
+
 def maximum_entropy(
     parts: Sequence[Rows],
     shares: Sequence[float] = (1.0,),
     group: np.ndarray | None = None,
     *,
     ridge: float = 0.0,
-    start: np.ndarray | None = None,
     tolerance: float = TOLERANCE,
-    max_iterations: int = 200,
+    max_iterations: int = 50,
 ) -> MaxEnt:
     r"""Solve for the weights of largest entropy with equal class rates.
 
@@ -147,7 +229,6 @@ def maximum_entropy(
         group: ``(C,)`` group index of each class, 0 to G - 1. Default: all in one.
         ridge: :math:`\rho`; a rate then deviates from the mean of its group by
             :math:`-\rho \lambda_c`.
-        start: ``(C,)`` multipliers to start from.
         tolerance: stop when every rate is within this of what it should be, relative to its mean.
         max_iterations: Newton steps at most.
 
@@ -157,70 +238,20 @@ def maximum_entropy(
         >>> solution.weights[0].round(4), solution.rates.round(4)
         (array([0.1847, 0.1847, 0.2612, 0.3694]), array([0.6306, 0.6306]))
     """
-    C = parts[0].num_classes
-    group = np.zeros(C, dtype=np.int64) if group is None else np.asarray(group)
-    size = np.bincount(group)
-
-    def group_mean(v):  # (C, ...) -> (C, ...), the mean of the group in the place of each class
-        total = np.zeros((len(size), *v.shape[1:]))
-        np.add.at(total, group, v)
-        return (total.T / size).T[group]
-
-    def centre(v):
-        return v - group_mean(v)
-
-    def dual(multipliers):
-        value, p = ridge / 2 * multipliers @ multipliers, []
-        for rows, share in zip(parts, shares, strict=True):
-            scores = rows.scores(multipliers)
-            top = scores.max()
-            mass = rows.count * np.exp(scores - top)
-            total = mass.sum()
-            value += share * (top + np.log(total))
-            p.append(mass / total)
-        return value, p
-
-    multipliers = np.zeros(C) if start is None else centre(start)
-    value, p = dual(multipliers)
-    status, iterations = "stalled", 0
-    for iterations in range(max_iterations + 1):
-        each = [rows.rates(q) for rows, q in zip(parts, p, strict=True)]
-        rates = np.einsum("g,gc->c", shares, each)
-        gradient = centre(rates) + ridge * multipliers
-        residual = float(np.abs(gradient / group_mean(rates)).max())
-        if residual <= tolerance:
-            status = "converged"
-            break
-        if value < 0 and not ridge:
-            status = "impossible"
-            break
-        if iterations == max_iterations:
-            break
-        hessian = np.zeros((C, C))
-        for rows, q, share, r in zip(parts, p, shares, each, strict=True):
-            hessian += share * (rows.second_moment(q) - np.outer(r, r))
-        # Among multipliers that sum to 0: the constant direction is taken out of the Hessian, and
-        # filled with the identity to keep it regular. The damping is for classes that always come
-        # together, and for directions in which the dual falls for ever.
-        damping = 1e-10 * np.trace(hessian) / C + np.finfo(float).tiny
-        hessian = centre(centre(hessian).T) + (ridge + damping) * np.eye(C)
-        hessian += (group[:, None] == group) / size[group]
-        step = centre(np.linalg.solve(hessian, -gradient))
-        slope, length = gradient @ step, 1.0
-        while True:
-            candidate = dual(multipliers + length * step)
-            if candidate[0] <= value + 1e-4 * length * slope + 1e-15 * abs(value):
-                break
-            length /= 2
-            if length < 1e-9:  # rounding is all that is left
-                break
-        if length < 1e-9:
-            break
-        multipliers, (value, p) = multipliers + length * step, candidate
-    if status == "stalled" and 0 < ridge < 1:
-        # Where balance is impossible, lambda grows as 1 / ridge: get there through larger ridges.
-        options = {"tolerance": tolerance, "max_iterations": max_iterations}
-        if start is None or on_path:
-            pass
-    weights = [(q / rows.count)[rows.row] for rows, q in zip(parts, p, strict=True)]
-    return MaxEnt(multipliers, weights, rates, residual, status, iterations)
+    start = np.zeros(parts[0].num_classes)
+    group = start.astype(np.int64) if group is None else np.asarray(group)
+    dual = _Dual(parts, shares, group)
+    # Where balance is impossible, lambda grows as 1 / ridge, too far to go at once: if so, get
+    # there through larger ridges.
+    ridges = [ridge]
+    while True:
+        solution = dual.minimize(ridges[-1], start, tolerance, max_iterations)
+        if solution.status == "converged":
+            ridges.pop()
+            start = 10 * solution.multipliers
+        elif solution.status == "stalled" and 0 < ridges[-1] < 1:
+            ridges.append(10 * ridges[-1])
+        else:
+            return solution
+        if not ridges:
+            return solution

@@ -161,12 +161,32 @@ class Classifier(nn.Module):
     Args:
         backbone: maps ``(B, 3, H, W)`` to ``(B, D, h, w)``.
         head: maps the feature map to logits ``(B, C)``; its ``classifier`` is an ``nn.Linear``.
+        freeze: number of the backbone's first layers that stay as they are: no gradient, and batch
+            norm's statistics at rest.
+
+    Raises:
+        InputError: if the backbone has fewer layers.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module):
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze: int = 0):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        layers = list(backbone.children())
+        if len(layers) == 1:  # all of it under one name, as torchvision's "features"
+            layers = list(layers[0].children())
+        if not 0 <= freeze <= len(layers):
+            raise InputError(f"freeze={freeze}: the backbone has {len(layers)} layers to freeze")
+        self._frozen = layers[:freeze]
+        for layer in self._frozen:
+            layer.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Set training mode, for all but the frozen layers."""
+        super().train(mode)
+        for layer in self._frozen:
+            layer.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` normalised images -> logits ``(B, C)``."""

@@ -10,11 +10,35 @@ from torch import Tensor, nn
 
 from ltml import data as datasets
 from ltml.data import LongTailData, Split
+from ltml.diversity import DiversityEnhancement
 from ltml.errors import InputError
+from ltml.labels import LabelMatrix
+from ltml.loss import LOSSES, make_loss
 from ltml.model import Classifier, PooledLinear, feature_channels, make_backbone
-from ltml.sampler import SAMPLERS
+from ltml.sampler import SAMPLERS, Sampler
 
-__all__ = ["Recipe", "build_model", "load_data", "lr_factor", "make_optimizer", "suitable_size"]
+__all__ = [
+    "HEADS",
+    "Recipe",
+    "build_loss",
+    "build_model",
+    "build_sampler",
+    "load_data",
+    "lr_factor",
+    "make_optimizer",
+    "suitable_size",
+]
+
+# diversity -> the head that turns a feature map into logits
+HEADS = {
+    "off": lambda channels, classes, recipe: PooledLinear(channels, classes),
+    "attention": lambda channels, classes, recipe: DiversityEnhancement(
+        channels, classes, alpha=0.0, kappa=recipe.kappa, tau=recipe.tau
+    ),
+    "dem": lambda channels, classes, recipe: DiversityEnhancement(
+        channels, classes, alpha=recipe.alpha, kappa=recipe.kappa, tau=recipe.tau
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +58,35 @@ class Recipe:
     test_split: str | None = None
     """Split to evaluate on; default: the data set's own."""
     sampler: str = "uniform"
-    """Which images are drawn: uniform or class-aware."""
+    """Which images are drawn: uniform, class-aware or group."""
+    ridge: float = 0.0
+    """Group sampling: 0 balances inside groups exactly, more keeps more distinct images."""
+    share: str = "classes"
+    """Group sampling: each group's share of a batch, by its classes, equal, or by its images."""
+    uniform: float = 0.0
+    """Group sampling: fraction of every batch that is drawn uniformly instead."""
     loss: str = "bce"
-    """Loss function."""
+    """bce, weighted-bce, class-balanced, focal, asl, db, eql-v2, dgb, dgb-focal or dgb-asl."""
+    strength: float = 0.5
+    """Gradient balancing (dgb): 0 is the plain loss, 1 equalises fully."""
+    momentum: float = 0.99
+    """Gradient balancing: of the moving averages of the gradient."""
+    max_weight: float = 100.0
+    """Gradient balancing: largest weight of a class, and smallest inverse."""
+    diversity: str = "off"
+    """Head: off (average pooling), attention (class attention), dem (with fusion)."""
+    alpha: float = 0.3
+    """Diversity enhancement: strongest fusion with another category."""
+    kappa: float = 1.0
+    """Class attention: weight of the attended feature beside the average."""
+    tau: float = 1.0
+    """Class attention: sharpness."""
     backbone: str = "small"
     """small, or a torchvision classifier such as resnet50."""
     weights: str | None = None
     """A local state_dict file, or torchvision's name of pretrained weights."""
+    freeze: int = 0
+    """First layers of the backbone that are kept as loaded, batch norm's statistics included."""
     image_size: int | None = None
     """Side of the square input in pixels; default: what suits the images and the backbone."""
     augment: str = "light"
@@ -81,11 +127,13 @@ class Recipe:
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
                 raise InputError(f"{name}={getattr(self, name)} must be positive and finite")
-        for name in ("weight_decay", "warmup", "seed"):
+        for name in ("weight_decay", "warmup", "seed", "freeze"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative")
         for name, choices in (
             ("sampler", list(SAMPLERS)),
+            ("loss", list(LOSSES)),
+            ("diversity", list(HEADS)),
             ("optimizer", ["adamw", "sgd"]),
             ("schedule", ["cosine", "step"]),
         ):
@@ -119,8 +167,25 @@ def build_model(recipe: Recipe, num_classes: int) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         backbone = make_backbone(recipe.backbone, weights=recipe.weights)
-        head = PooledLinear(feature_channels(backbone), num_classes)
-    return Classifier(backbone, head).to(memory_format=torch.channels_last)
+        head = HEADS[recipe.diversity](feature_channels(backbone), num_classes, recipe)
+    model = Classifier(backbone, head, freeze=recipe.freeze)
+    return model.to(memory_format=torch.channels_last)
+
+
+def build_sampler(recipe: Recipe, labels: LabelMatrix, num_batches: int) -> Sampler:
+    """Build the recipe's sampler."""
+    options = {"batch_size": recipe.batch_size, "num_batches": num_batches, "seed": recipe.seed}
+    if recipe.sampler == "group":
+        options |= {name: getattr(recipe, name) for name in ("ridge", "share", "uniform")}
+    return SAMPLERS[recipe.sampler](labels, **options)
+
+
+def build_loss(recipe: Recipe, labels: LabelMatrix) -> nn.Module:
+    """Build the recipe's loss."""
+    options = {}
+    if recipe.loss.startswith("dgb"):
+        options = {name: getattr(recipe, name) for name in ("strength", "momentum", "max_weight")}
+    return make_loss(recipe.loss, labels, **options)
 
 
 def suitable_size(split: Split, recipe: Recipe) -> int:
@@ -140,8 +205,9 @@ def suitable_size(split: Split, recipe: Recipe) -> int:
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """Decay matrices and kernels, not biases and normalisation."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim > 1]
+    vectors = [p for p in trained if p.ndim <= 1]
     groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     fused = matrices[0].device.type in ("cpu", "cuda")

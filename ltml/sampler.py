@@ -2,160 +2,21 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ltml.audit import Audit, audit
+from ltml.balance import balance_batch, balance_groups, check_groups, group_shares
+from ltml.draws import AliasTables, ShuffledPasses, rounded_shares
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
 from ltml.seeding import generator
 
-__all__ = ["SAMPLERS", "ClassAwareSampler", "Sampler", "UniformSampler"]
+__all__ = ["SAMPLERS", "ClassAwareSampler", "GroupSampler", "Sampler", "UniformSampler"]
 
-_BLOCK = 2**15  # draws made in one go: a batch of 64 alone would be all overhead
-
-
-class Sampler(ABC):
-    """Iterate batches of image indices; the base of every sampler here.
-
-    Batch number ``b`` is a function of ``(seed, b)`` and of nothing else, so a training that stops
-    goes on exactly where it was, and ranks agree without talking to each other.
-
-    One iteration is one epoch of ``num_batches`` batches. The next goes on with fresh batches, as a
-    shuffling :class:`torch.utils.data.DataLoader` does: epoch ``e`` holds the batches numbered
-    ``e * num_batches`` to ``(e + 1) * num_batches - 1``. A sampler whose state was loaded (or whose
-    iteration was broken off) in the middle of an epoch first yields what is left of that epoch.
-
-    Args:
-        labels: the labels of the images to draw from, :math:`N` images.
-        batch_size: images in a batch, over all ranks.
-        num_batches: batches in one iteration; ``len(sampler)``.
-        seed: seed of the training.
-        device: where draws are made and indices live. (Apple's ``mps`` lacks float64: there, draws
-            are made on the CPU and copied.)
-        rank, world_size: this process and the number of processes. Each yields every
-            ``world_size``-th index of the same global batch.
-
-    Raises:
-        InputError: if there is no image to draw, or a number is out of range.
-    """
-
-    def __init__(
-        self,
-        labels: LabelMatrix,
-        *,
-        batch_size: int,
-        num_batches: int,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
-    ):
-        numbers = {"batch_size": batch_size, "num_batches": num_batches, "world_size": world_size}
-        for name, value in numbers.items():
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise InputError(f"{name} is {value!r}; give a whole number, 1 or more")
-        if not isinstance(seed, int | np.integer) or seed < 0:
-            raise InputError(f"seed is {seed!r}; give a whole number, 0 or more")
-        if batch_size % world_size:
-            raise InputError(
-                f"batch_size {batch_size} does not divide among world_size {world_size}; "
-                f"give a multiple of {world_size}"
-            )
-        if rank not in range(world_size):
-            raise InputError(f"rank is {rank!r}; give one of 0 to {world_size - 1}")
-        if len(labels) == 0:
-            raise InputError("labels hold no image; give at least one")
-        self.labels, self.batch_size, self.num_batches = labels, int(batch_size), int(num_batches)
-        self.seed, self.rank, self.world_size = int(seed), int(rank), int(world_size)
-        self.device = torch.device(device)
-        self.batch = 0  # number of the next batch
-        self._source = torch.device("cpu") if self.device.type == "mps" else self.device
-        self._batches_per_block = max(1, _BLOCK // self.batch_size)
-        self._last = (-1, None)
-
-    @abstractmethod
-    def _draw(self, first: int, last: int) -> Tensor:
-        """``(last - first, batch_size)`` int64 draws of these batches, which make up one block."""
-
-    @abstractmethod
-    def image_probabilities(self) -> np.ndarray:
-        """``(N,)`` float64, sum 1: the expected share of each image among the draws."""
-
-    def indices(self, batch: int) -> Tensor:
-        """``(batch_size // world_size,)`` int64 image indices of one batch, on this rank.
-
-        The position does not move: any batch can be asked for, in any order.
-        """
-        block, row = divmod(batch, self._batches_per_block)
-        if self._last[0] != block:
-            first = block * self._batches_per_block
-            draws = self._draw(first, first + self._batches_per_block)
-            self._last = block, draws.to(self.device, non_blocking=True)
-        # A copy, so that what a caller does to a batch stays with the caller.
-        return self._last[1][row, self.rank :: self.world_size].clone()
-
-    def __len__(self) -> int:
-        return self.num_batches
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for _ in range(self.num_batches - self.batch % self.num_batches):
-            self.batch += 1  # first, so that a state saved while a batch is in use lies behind it
-            yield self.indices(self.batch - 1)
-
-    def _identity(self) -> dict:
-        """What must agree for two samplers to draw the same batches."""
-        content = zlib.crc32(self.labels.indices, zlib.crc32(self.labels.indptr))
-        return {
-            "sampler": type(self).__name__,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "labels": f"{len(self.labels)} x {self.labels.num_classes}, crc32 {content:08x}",
-        }
-
-    def state_dict(self) -> dict:
-        """Return the position, and what identifies the sequence it is a position in."""
-        return {**self._identity(), "batch": self.batch}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go to a saved position; the number of ranks may differ from that of the saved sampler.
-
-        Raises:
-            InputError: if the state is that of another sequence of batches.
-        """
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise InputError(
-                    f"state holds {name} {state.get(name)!r}, this sampler has {value!r}; "
-                    "resume with the settings and data of the saved training"
-                )
-        if not isinstance(state.get("batch"), int) or state["batch"] < 0:
-            raise InputError(f"state holds batch {state.get('batch')!r}; give a number, 0 or more")
-        self.batch = state["batch"]
-
-
-class _ShuffledPasses:
-    """An endless sequence of shuffled passes over ``size`` images, readable at any position."""
-
-    def __init__(self, size: int, seed: int, stream: str, device: torch.device):
-        self.size, self.seed, self.stream, self.device = size, seed, stream, device
-        # The current pass, and the one a batch may run over into.
-        self._permutation = lru_cache(maxsize=2)(self._shuffle)
-
-    def _shuffle(self, number: int) -> Tensor:
-        random = generator(self.seed, self.stream, number, self.device)
-        return torch.randperm(self.size, generator=random, device=self.device)
-
-    def take(self, start: int, stop: int) -> Tensor:
-        """``(stop - start,)`` images at these positions of the sequence."""
-        parts = [torch.empty(0, dtype=torch.int64, device=self.device)]
-        for number in range(start // self.size, -(-stop // self.size)):
-            origin = number * self.size
-            parts.append(self._permutation(number)[max(start - origin, 0) : stop - origin])
-        return torch.cat(parts)
 
 
 class UniformSampler(Sampler):
@@ -170,9 +31,11 @@ class UniformSampler(Sampler):
         [[0, 1, 2], [0, 1, 2]]
     """
 
+    replacement = False
+
     def __init__(self, labels: LabelMatrix, **options):
         super().__init__(labels, **options)
-        self._passes = _ShuffledPasses(len(labels), self.seed, "sampler.uniform", self._source)
+        self._passes = ShuffledPasses(len(labels), self.seed, "sampler.uniform", self._source)
 
     def _draw(self, first, last):
         return self._passes.take(first * self.batch_size, last * self.batch_size).view(
@@ -206,28 +69,180 @@ class ClassAwareSampler(Sampler):
 
     def __init__(self, labels: LabelMatrix, **options):
         super().__init__(labels, **options)
-        classes = np.flatnonzero(labels.counts)
+        self._classes = classes = np.flatnonzero(labels.counts)
         if not len(classes):
             raise InputError("labels hold no label on any image, so no class can be drawn")
+        self.shares = group_shares(labels, self.groups, "classes")
         # Images sorted by class: the images of class c start at starts[c].
         order = np.argsort(labels.indices, kind="stable")
         starts = np.cumsum(labels.counts) - labels.counts
         self._images = torch.from_numpy(labels.image_of_label()[order]).to(self._source)
         self._starts = torch.from_numpy(starts[classes]).to(self._source)
         self._counts = torch.from_numpy(labels.counts[classes]).to(self._source)
+        self._chosen = (-1, None, None)
+
+    def _choose(self, first, last):
+        if self._chosen[0] != first:
+            random = generator(self.seed, "sampler.class-aware", first, self._source)
+            shape, options = (last - first, self.batch_size), {"device": self._source}
+            choice = torch.randint(len(self._counts), shape, generator=random, **options)
+            u = torch.rand(shape, generator=random, dtype=torch.float64, **options)
+            self._chosen = first, choice, u
+        return self._chosen[1:]
 
     def _draw(self, first, last):
-        random = generator(self.seed, "sampler.class-aware", first, self._source)
-        shape, options = (last - first, self.batch_size), {"device": self._source}
-        choice = torch.randint(len(self._counts), shape, generator=random, **options)
-        u = torch.rand(shape, generator=random, dtype=torch.float64, **options)
-        return self._images[self._starts[choice] + (u * self._counts[choice]).long()]
+        choice, u = self._choose(first, last)
+        flat = choice.flatten()
+        offset = (u.flatten() * self._counts.index_select(0, flat)).long()
+        place = self._starts.index_select(0, flat) + offset
+        return self._images.index_select(0, place).view(choice.shape)
+
+    def _groups_of(self, batch):
+        block, row = divmod(batch, self._batches_per_block)
+        first = block * self._batches_per_block
+        choice = self._choose(first, first + self._batches_per_block)[0][row].cpu().numpy()
+        group = np.zeros(self.labels.num_classes, dtype=np.int64)
+        for number, classes in enumerate(self.groups.values()):
+            group[classes] = number
+        return group[self._classes[choice]]
+
+    def _probabilities(self, classes: np.ndarray) -> np.ndarray:
+        weight = np.zeros(self.labels.num_classes)
+        weight[classes] = 1 / np.maximum(self.labels.counts[classes], 1)
+        weight /= np.count_nonzero(self.labels.counts[classes])
+        image = self.labels.image_of_label()
+        return np.bincount(image, weight[self.labels.indices], minlength=len(self.labels))
 
     def image_probabilities(self) -> np.ndarray:
         """``(N,)`` float64; 0 for an image without a label."""
-        per_label = 1 / self.labels.counts[self.labels.indices]
-        images = np.bincount(self.labels.image_of_label(), per_label, minlength=len(self.labels))
-        return images / np.count_nonzero(self.labels.counts)
+        return self._probabilities(self._classes)
+
+    def group_probabilities(self) -> dict[str, np.ndarray]:
+        """For head, medium and tail, ``(N,)`` float64: what draws of their classes draw."""
+        return {n: self._probabilities(self.groups[n]) for n, share in self.shares.items() if share}
 
 
-SAMPLERS = {"uniform": UniformSampler, "class-aware": ClassAwareSampler}
+class GroupSampler(Sampler):
+    r"""Draw for groups of classes, each group balanced as well as can be.
+
+    Every batch takes a share from each group :math:`g`. Within it, the image weights are those of
+    largest entropy under which all classes of the group are drawn equally often:
+
+    .. math:: \max_w H(w) \;\text{ s.t. } \sum_i w_i = 1, \; \sum_i w_i Y_{ic} = t
+              \;\; \forall c \in g \quad \Rightarrow \quad w_i \propto \exp(\lambda \cdot Y_i)
+
+    Group sampling is from Chen et al.; this formulation of it is ours. See
+    :func:`ltml.maxent.maximum_entropy` for the solver.
+
+    Args:
+        labels: the labels of the images to draw from.
+        groups: name -> class indices. Default: head, medium and tail of ``labels.groups()``.
+            Classes in no group are drawn only beside others.
+        ridge: trades balance against the number of distinct images; 0 balances exactly. The entropy
+            of the weights and the squared deviation of the rates both grow with it.
+        share: the groups' shares of the draws: ``"classes"``, by number of classes; ``"equal"``;
+            ``"images"``, by number of images with a class of the group; or name -> number.
+        uniform: fraction of every batch that is drawn as :class:`UniformSampler` draws; the groups
+            share the rest. Milder re-balancing often serves real photos better.
+        balance: ``"group"`` balances what is drawn for each group by itself, as in the formula;
+            ``"batch"`` balances in each group what is drawn for all groups together (before
+            ``uniform`` is mixed in), at the price of fewer distinct images.
+        options: as in :class:`Sampler`.
+
+    Attributes:
+        groups: name -> class indices, of the groups that are drawn for.
+        shares: name -> share of all draws; with ``uniform`` they sum to 1.
+        report: sentences, one for each thing that could not be balanced.
+
+    Raises:
+        InputError: for an empty group, a class in two groups, a negative ridge, and the like.
+
+    References:
+        Chen et al., *Towards gradient equalization and feature diversification for long-tailed
+        multi-label image recognition*, IEEE TMM 27, 2025, https://doi.org/10.1109/TMM.2025.3535395
+
+    Example:
+        >>> labels = LabelMatrix([[1, 0], [1, 0], [1, 1], [0, 1]], ["cat", "dog"])
+        >>> sampler = GroupSampler(labels, groups={"pets": [0, 1]}, batch_size=4, num_batches=1)
+        >>> sampler.audit().expected.round(4)
+        array([0.6306, 0.6306])
+    """
+
+    def __init__(
+        self,
+        labels: LabelMatrix,
+        *,
+        groups: Mapping[str, Sequence[int]] | None = None,
+        ridge: float = 0.0,
+        share: str | Mapping[str, float] = "classes",
+        uniform: float = 0.0,
+        balance: str = "group",
+        **options,
+    ):
+        super().__init__(labels, **options)
+        if not labels.counts.any():
+            raise InputError("labels hold no label on any image, so there is nothing to balance")
+        if not 0 <= ridge < float("inf"):
+            raise InputError(f"ridge is {ridge!r}; give 0 (exact balance) or a positive number")
+        if not 0 <= uniform < 1:
+            raise InputError(f"uniform is {uniform!r}; give a fraction of the batch, 0 to below 1")
+        if balance not in ("group", "batch"):
+            raise InputError(f'balance is {balance!r}; give "group" or "batch"')
+        groups = check_groups(labels, groups)
+        shares = group_shares(labels, groups, share)
+        self.ridge, self.uniform, self.balance = float(ridge), float(uniform), balance
+        if balance == "batch":
+            solved = balance_batch(labels, groups, shares, ridge=self.ridge)
+        else:
+            solved = balance_groups(labels, groups, ridge=self.ridge)
+        self.report = solved.report
+        self.groups = {name: groups[name] for name in solved.images}
+        self.shares = {name: shares[name] * (1 - self.uniform) for name in solved.images}
+        self._images, self._weights = solved.images, solved.weights
+        self._tables = AliasTables(
+            list(solved.images.values()), list(solved.weights.values()), self._source
+        )
+        self._passes = ShuffledPasses(len(labels), self.seed, "sampler.group.pass", self._source)
+
+    def _groups_of(self, batch):
+        return self._slots(batch, batch + 1)[0][0]
+
+    def _slots(self, first, last):
+        shares = [share / (1 - self.uniform) for share in self.shares.values()]
+        return rounded_shares(first, last, self.batch_size, shares, self.uniform)
+
+    def _draw(self, first, last):
+        random = generator(self.seed, "sampler.group", first, self._source)
+        group, passed = self._slots(first, last)
+        u = torch.rand(group.shape, generator=random, dtype=torch.float64, device=self._source)
+        which = torch.from_numpy(group).to(self._source, non_blocking=True)
+        drawn = self._tables.draw(which.clamp(min=0), u)
+        if not self.uniform:
+            return drawn
+        plain = self._passes.take(int(passed[0]), int(passed[-1]))
+        place = (passed[:-1, None] - passed[0] + np.arange(self.batch_size)).clip(
+            max=len(plain) - 1
+        )
+        place = torch.from_numpy(place).to(self._source, non_blocking=True)
+        return torch.where(which < 0, plain[place], drawn)
+
+    def group_probabilities(self) -> dict[str, np.ndarray]:
+        """For each group, ``(N,)`` float64: its weights."""
+        out = {name: np.zeros(len(self.labels)) for name in self.groups}
+        for name, p in out.items():
+            p[self._images[name]] = self._weights[name]
+        return out
+
+    def image_probabilities(self) -> np.ndarray:
+        """``(N,)`` float64, over all draws."""
+        p = sum(self.shares[name] * q for name, q in self.group_probabilities().items())
+        return self.uniform / len(self.labels) + p
+
+    def _identity(self) -> dict:
+        groups = {name: classes.tolist() for name, classes in self.groups.items()}
+        own = {"groups": groups, "shares": self.shares}
+        own |= {"ridge": self.ridge, "uniform": self.uniform, "balance": self.balance}
+        return {**super()._identity(), **own}
+
+
+SAMPLERS = {"uniform": UniformSampler, "class-aware": ClassAwareSampler, "group": GroupSampler}

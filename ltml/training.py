@@ -17,11 +17,12 @@ from ltml.data import LongTailData, Split
 from ltml.data.loader import Loader
 from ltml.errors import InputError
 from ltml.gradients import GradientLedger, GradientRecord
-from ltml.loss import make_loss
 from ltml.metrics import average_precision, group_map
 from ltml.recipe import (
     Recipe,
+    build_loss,
     build_model,
+    build_sampler,
     load_data,
     lr_factor,
     make_optimizer,
@@ -37,7 +38,7 @@ from ltml.runs import (
     write_csv,
     write_json,
 )
-from ltml.sampler import SAMPLERS
+from ltml.seeding import generator
 
 __all__ = ["evaluate", "fit"]
 
@@ -88,10 +89,8 @@ def fit(
     steps = recipe.steps or per_epoch * (recipe.epochs or 14)
     ends = [*range(per_epoch, steps, per_epoch), steps]
 
-    criterion = make_loss(recipe.loss, labels).to(device)
-    sampler = SAMPLERS[recipe.sampler](
-        labels, batch_size=recipe.batch_size, num_batches=steps, seed=recipe.seed
-    )
+    criterion = build_loss(recipe, labels).to(device)
+    sampler = build_sampler(recipe, labels, steps)
     model = build_model(recipe, labels.num_classes).to(device)
     optimizer = make_optimizer(recipe, model)
     ledger = GradientLedger(labels.num_classes, device=device)
@@ -122,6 +121,7 @@ def fit(
                 images, targets = next(batches)  # (B, 3, S, S), (B, C)
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.lr * lr_factor(recipe, step, steps)
+                model.head.generator = generator(recipe.seed, "fusion", step, device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16(device)):
                     logits = model(images)  # (B, C)
                 logits = logits.float()

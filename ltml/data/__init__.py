@@ -1,6 +1,7 @@
 """Long-tailed multi-label data sets, by name."""
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,4 +115,8 @@ def load(name: str = "pictograms", *, root: str | Path | None = None, **options)
         ) from error
     if root is not None:
         options["root"] = Path(root)
+    try:
+        inspect.signature(loader).bind(**options)
+    except TypeError as error:
+        raise InputError(f"data {name!r}: {error}; give it, or leave it out") from error
     return loader(**options)

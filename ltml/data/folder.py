@@ -43,9 +43,10 @@ def read_label_csv(
 
     Example:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "train.csv")
-        >>> _ = path.write_text("image,labels\\n1.jpg,cat dog\\n2.jpg,cat\\n3.jpg,\\n")
-        >>> images, labels = read_label_csv(path)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "train.csv")
+        ...     _ = path.write_text("image,labels\\n1.jpg,cat dog\\n2.jpg,cat\\n3.jpg,\\n")
+        ...     images, labels = read_label_csv(path)
         >>> images, labels.class_names, labels.counts
         (['1.jpg', '2.jpg', '3.jpg'], ('cat', 'dog'), array([2, 1]))
     """
@@ -118,37 +119,44 @@ def _read_rows(path, class_names) -> tuple[list[str], list[list[str]], list[int]
 
 def _columns(path, first_line: dict[str, int], class_names) -> tuple[dict[str, int], Sequence[str]]:
     """Column of every label in the file, and the class names."""
-    as_index = {label: _index(label, f"{path}, line {line}") for label, line in first_line.items()}
-    all_indices = all(index is not None for index in as_index.values())
+    as_index = {label: int(label[:10]) for label in first_line if _INDEX.fullmatch(label)}
+    all_indices = len(as_index) == len(first_line)
     if class_names is None:
         if not first_line:
             raise InputError(f"{path} holds no label; give some, or the class names")
-        if all_indices:
-            return as_index, [f"class {c}" for c in range(max(as_index.values()) + 1)]
-        # A number among names is a slip more often than a name: "cat 3", or "0 1 -1".
         for label, line in first_line.items():
-            if _NUMBER.fullmatch(label):
+            if all_indices and as_index[label] >= _MAX_CLASSES:
+                raise InputError(
+                    f"{path}, line {line}: label {quote(label)} is no class index; "
+                    "give 0, 1, 2, ..."
+                )
+            # A number among names is a slip more often than a name: "cat 3", or "0 1 -1".
+            if not all_indices and _NUMBER.fullmatch(label):
                 raise InputError(
                     f"{path}, line {line}: label {quote(label)} is a number, but others are not "
                     "numbers from 0; give all as names or all as indices, or give the class names"
                 )
+        if all_indices:
+            return as_index, [f"class {c}" for c in range(max(as_index.values()) + 1)]
         names = check_class_names(sorted(first_line), where=str(path))
         return {name: c for c, name in enumerate(names)}, names
 
     as_name = {name: c for c, name in enumerate(class_names)}
+    inside = all_indices and all(index < len(class_names) for index in as_index.values())
     if first_line.keys() <= as_name.keys():
-        if all_indices and any(as_name[x] != index for x, index in as_index.items()):
-            label = next(x for x, index in as_index.items() if as_name[x] != index)
-            raise InputError(
-                f"{path}, line {first_line[label]}: label {quote(label)} is the name of class "
-                f"{as_name[label]} and could be an index too; rename the classes"
-            )
+        for label, line in first_line.items():
+            if inside and as_name[label] != as_index[label]:
+                raise InputError(
+                    f"{path}, line {line}: label {quote(label)} is the name of class "
+                    f"{as_name[label]} and could be an index too; rename the classes"
+                )
         return as_name, class_names
     for label, line in first_line.items():
         if all_indices and as_index[label] >= len(class_names):
             raise InputError(
-                f"{path}, line {line}: label {label} is outside 0 to {len(class_names) - 1}, "
-                f"the indices of the {len(class_names)} classes; correct it, or name all classes"
+                f"{path}, line {line}: label {quote(label)} is outside 0 to "
+                f"{len(class_names) - 1}, the indices of the {len(class_names)} classes; "
+                "correct it, or name all classes"
             )
         if not all_indices and label not in as_name:
             raise InputError(
@@ -156,14 +164,6 @@ def _columns(path, first_line: dict[str, int], class_names) -> tuple[dict[str, i
                 "classes; correct it, or name the class (names with spaces are separated by ;)"
             )
     return as_index, class_names
-
-
-def _index(label: str, where: str) -> int | None:
-    if not _INDEX.fullmatch(label):
-        return None
-    if len(label) > 9 or int(label) >= _MAX_CLASSES:
-        raise InputError(f"{where}: label {quote(label)} is no class index; give 0, 1, 2, ...")
-    return int(label)
 
 
 def _read_class_names(path: Path) -> tuple[str, ...]:

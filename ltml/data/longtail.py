@@ -57,7 +57,7 @@ def target_counts(
         >>> target_counts(5, max_count=1000, imbalance=100, profile="exponential")
         array([1000,  316,  100,   32,   10])
         >>> target_counts(5, max_count=1000, imbalance=100)
-        array([1000,  259,   80,   27,   10])
+        array([1000,  231,   69,   25,   10])
     """
     if num_classes < 1:
         raise InputError(f"num_classes is {num_classes}; give at least 1")
@@ -136,19 +136,20 @@ def long_tailed_subset(
         seed: of the random tie-breaking; the same seed gives the same subset.
 
     Returns:
-        Indices of the chosen images, ascending; images without a label are never among them.
+        Indices of the chosen images, ascending. Every class that has images keeps at least one;
+        images without a label are never chosen.
 
     Raises:
         InputError: if an argument is out of its range, or ``labels`` holds no label.
 
     Example:
-        >>> Y = np.random.default_rng(0).random((20_000, 6)) < [0.5, 0.3, 0.3, 0.2, 0.1, 0.1]
+        >>> Y = np.random.default_rng(0).random((20_000, 5)) < [0.5, 0.4, 0.3, 0.2, 0.1]
         >>> labels = LabelMatrix(Y)
         >>> images = long_tailed_subset(labels, max_count=500, imbalance=50)
         >>> class_targets(labels, max_count=500, imbalance=50)
-        array([500, 167, 64,  28,  10,  18])
+        array([500, 150,  54,  22,  10])
         >>> labels.subset(images).counts
-        array([500, 167, 64,  28,  10,  18])
+        array([500, 150,  54,  22,  10])
     """
     if not labels.counts.any():
         raise InputError(f"labels hold no label on {len(labels)} images; give a labelled data set")
@@ -221,12 +222,17 @@ class _Search:
                 self.flip(block, sign)
 
     def error(self) -> float:
-        """F of the images chosen so far."""
+        """F of the images chosen so far; infinite where a class that has images got none."""
+        if (self.counts[self.targets > 0] == 0).any():
+            return np.inf
         return float((self.scale * (self.counts - self.targets) ** 2.0).sum())
 
     def change(self, sign: int) -> np.ndarray:
         """Change of the error, class by class, if an image were added (+1) or removed (-1)."""
-        return self.scale * (2.0 * sign * (self.counts - self.targets) + 1)
+        change = self.scale * (2.0 * sign * (self.counts - self.targets) + 1)
+        if sign < 0:
+            change[self.counts == 1] = np.inf  # the last image of a class stays
+        return change
 
     def flip(self, images: np.ndarray, sign: int):
         """Add (+1) or remove (-1) images."""

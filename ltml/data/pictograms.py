@@ -344,25 +344,27 @@ class _Symbol(NamedTuple):
 @lru_cache(maxsize=4)
 def _glyph_bank(image_size: int) -> list[list[list[np.ndarray]]]:
     """Masks in [0, 1] by glyph (classes, then distractors), size and angle, cropped to the ink."""
+    return [
+        [[_shrink(image, share * image_size / side) for image in turned] for share in _SIZES]
+        for side, turned in _large_glyphs()
+    ]
+
+
+@lru_cache(maxsize=1)
+def _large_glyphs() -> list[tuple[float, list[Image.Image]]]:
+    """Side and turned images of each glyph, at 96 points: the slow part, alike for all sizes."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     font = ImageFont.truetype(str(path), 96)
-    bank = []
+    glyphs = []
     for glyph in [*GLYPHS.values(), *_DISTRACTORS]:
         large = Image.new("L", (288, 288))
         # A little bolder than the font, for outlines to survive at 14 pixels.
         ImageDraw.Draw(large).text((144, 144), glyph, 255, font, anchor="mm", stroke_width=1)
         left, top, right, bottom = large.getbbox()
         side = (max(right - left, bottom - top) + ((right - left) * (bottom - top)) ** 0.5) / 2
-        turned = []
-        for angle in _ANGLES:
-            image = large.rotate(angle, Image.Resampling.BICUBIC)
-            turned.append(image.crop(image.getbbox()))
-        sizes = []
-        for share in _SIZES:
-            ratio = share * image_size / side
-            sizes.append([_shrink(image, ratio) for image in turned])
-        bank.append(sizes)
-    return bank
+        turned = [large.rotate(angle, Image.Resampling.BICUBIC) for angle in _ANGLES]
+        glyphs.append((side, [image.crop(image.getbbox()) for image in turned]))
+    return glyphs
 
 
 def _shrink(image: Image.Image, ratio: float) -> np.ndarray:

@@ -74,6 +74,7 @@ def test_names_that_are_numbers(tmp_path):
     assert read(tmp_path, text, ["7", "3"])[1].dense().tolist() == [[0, 1], [1, 0]]
     with pytest.raises(InputError, match="line 2: label '1' is the name of class 0 and could be"):
         read(tmp_path, "image,labels\n1.jpg,1\n", ["1", "0"])
+    assert read(tmp_path, "image,labels\n1.jpg,20261123174501\n", ["20261123174501"])
     text = "image,labels\n1.jpg,1\n"
     assert read(tmp_path, text, ["0", "1"])[1].counts.tolist() == [0, 1]  # the same either way
 
@@ -112,7 +113,7 @@ def test_broken_csv(tmp_path, text, message):
 def test_labels_outside_the_classes(tmp_path):
     with pytest.raises(InputError, match="line 3: label 'cow' is not among the 2 classes"):
         read(tmp_path, "image,labels\n1.jpg,cat\n2.jpg,cow\n", ["cat", "dog"])
-    with pytest.raises(InputError, match="line 3: label 2 is outside 0 to 1"):
+    with pytest.raises(InputError, match="line 3: label '2' is outside 0 to 1"):
         read(tmp_path, "image,labels\n1.jpg,1\n2.jpg,2\n", ["cat", "dog"])
     with pytest.raises(InputError, match=r"class_names: classes 1 and 2 are both named 'cat'"):
         read(tmp_path, "image,labels\n1.jpg,1\n", ["cat", "cat"])

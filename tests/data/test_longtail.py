@@ -148,7 +148,6 @@ def test_any_matrix_gives_distinct_labelled_images(seed, n, classes, max_count):
     images = long_tailed_subset(labels, max_count=max_count, seed=seed)
     assert len(images) == len(set(images))
     assert Y[images].any(1).all()
-    # The rarest targets are filled first and no removal that would empty a class lowers the error.
     counts = labels.subset(images).counts
     assert (counts[labels.counts > 0] >= 1).all()
 

@@ -1,0 +1,185 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from ltml import Run
+from ltml.cli import main
+
+QUICK = ["--steps", "2", "--batch-size", "8", "--image-size", "32", "--quiet", "--device", "cpu"]
+
+
+def ltml(*args):
+    """Run the command line in this process; argparse-like exits count as their code."""
+    try:
+        return main([str(arg) for arg in args])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The embedded data as a COCO tree on disk."""
+    root = tmp_path_factory.mktemp("tree") / "coco"
+    assert ltml("data", "export", "--out", root, "--image-size", 32, "--scale", 0.1) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tree, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "first"
+    code = ltml("train", "--data", "coco", "--root", tree, "--train-split", "train",
+                "--test-split", "test", "--out", out, *QUICK)  # fmt: skip
+    assert code == 0
+    return out
+
+
+def test_an_exported_tree_trains(run, capsys):
+    assert Run.load(run).recipe["data"] == "coco"
+    assert sorted(p.suffix for p in (run / "figures").iterdir()) == [".png"] * 5 + [".svg"] * 5
+
+
+def test_compare_prints_and_writes_a_table(run, tmp_path, capsys):
+    again = tmp_path / "second"
+    shutil.copytree(run, again)
+    assert ltml("compare", run, again, "--csv", tmp_path / "t.csv", "--figure", tmp_path / "f") == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table.run.tolist() == ["first", "second"]
+    assert table.mAP[0] == pytest.approx(100 * Run.load(run).summary["mAP"], abs=0.01)
+    assert "second" in printed
+    assert (tmp_path / "f.png").exists()
+
+
+def test_training_prints_every_class_with_positives(tree, tmp_path, capsys):
+    assert ltml("train", "--data", "coco", "--root", tree, "--train-split", "train",
+                "--test-split", "test", "--out", tmp_path / "r", "--sampler", "class-aware",
+                *QUICK) == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    for name in Run.load(tmp_path / "r").classes["class"]:
+        assert name in printed
+    assert "class-aware" in printed
+
+
+@pytest.mark.slow
+def test_demo_trains_two_runs_and_draws(tmp_path, capsys):
+    out = tmp_path / "demo"
+    for _ in range(2):  # a demo may be repeated
+        assert ltml("demo", "--out", out, "--steps", "2") == 0
+    assert len(list(out.glob("*/summary.json"))) == 2
+    assert list(out.glob("figures/*.png"))
+    assert len(list(out.glob("figures/*.png"))) == len(list(out.glob("figures/*.svg")))
+    assert "class-aware" in capsys.readouterr().out
+
+
+def coco(tree, out, *more):
+    return ["train", "--data", "coco", "--root", tree, "--train-split", "train",
+            "--test-split", "test", "--out", out, *QUICK, *more]  # fmt: skip
+
+
+def change_json(tree, change):
+    file = tree / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+BROKEN = {
+    "missing root": (shutil.rmtree, "root"),
+    "not JSON": (
+        lambda t: (t / "annotations" / "instances_train.json").write_text("{"),
+        "instances_train.json",
+    ),
+    "missing image": (lambda t: next((t / "train").glob("*.png")).unlink(), ".png"),
+    "corrupt image": (
+        lambda t: (f := sorted((t / "train").glob("*.png"))[3]).write_bytes(f.read_bytes()[:50]),
+        "000003.png",
+    ),
+    "no labels": (lambda t: change_json(t, lambda c: c.update(annotations=[])), "no label"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_data_gets_one_line_and_code_2(tree, tmp_path, capsys, what):
+    damage, named = BROKEN[what]
+    copy = tmp_path / "copy"
+    shutil.copytree(tree, copy)
+    damage(copy)
+    assert ltml(*coco(copy, tmp_path / "out")) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("ltml: error: ")
+    assert "\n" not in error
+    assert named in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_another_run_is_refused(tree, run, capsys):
+    before = sorted(run.iterdir())
+    assert ltml(*coco(tree, run)) == 2
+    assert "holds another run" in capsys.readouterr().err
+    assert sorted(run.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["train", "--data", "nothing"], "nothing"),
+        (["train", "--lr", "-1"], "lr=-1.0"),
+        (["train", "--train-split", "x"], "train_split"),
+        (["train", "--sampler", "odd"], "odd"),
+        (["train", "--data", "voc"], "root"),
+        (["train", "--no-such-option", "1"], "no-such-option"),
+        (["compare"], "no run"),
+        (["compare", "nowhere"], "nowhere"),
+        (["data", "export", "--out", "x", "--data", "voc"], "voc"),
+    ],
+)
+def test_bad_arguments_get_code_2(tmp_path, monkeypatch, capsys, args, named):
+    monkeypatch.chdir(tmp_path)
+    assert ltml(*args) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_installed_program_answers():
+    done = subprocess.run(
+        [sys.executable, "-m", "ltml.cli", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    for command in ("demo", "train", "compare", "data"):
+        assert command in done.stdout
+
+
+def test_voc_photos_train(shared_data, tmp_path, capsys):
+    root = shared_data / "voc_animals" / "VOCdevkit"
+    assert ltml("train", "--data", "voc", "--root", root, "--train-split", "train",
+                "--test-split", "val", "--out", tmp_path / "voc", *QUICK) == 0  # fmt: skip
+    table = Run.load(tmp_path / "voc").classes
+    with_positives = 20 - len(Run.load(tmp_path / "voc").summary["classes_without_positives"])
+    assert table.ap.notna().sum() == with_positives
+
+
+def test_coco_photos_train(shared_data, tmp_path):
+    assert ltml("train", "--data", "coco", "--root", shared_data / "coco128",
+                "--train-split", "train2017", "--test-split", "val2017",
+                "--out", tmp_path / "coco", *QUICK) == 0  # fmt: skip
+    run = Run.load(tmp_path / "coco")
+    assert len(run.classes) == 80
+    assert run.classes.ap.notna().sum() == 80 - len(run.summary["classes_without_positives"])
+
+
+@pytest.mark.slow
+def test_mosaics_train_with_pretrained_weights(shared_data, tmp_path, caplog):
+    weights = shared_data / "weights" / "mobilenet_v3_small_tin64.pth"
+    assert ltml("train", "--data", "coco", "--root", shared_data / "photo_mosaics",
+                "--train-split", "train", "--test-split", "test", "--out", tmp_path / "m",
+                "--backbone", "mobilenet_v3_small", "--weights", weights,
+                "--steps", "2", "--batch-size", "8", "--image-size", "64",
+                "--quiet") == 0  # fmt: skip
+    assert "classifier.3.weight" in caplog.text
+    assert Run.load(tmp_path / "m").classes.ap.notna().all()
