@@ -141,13 +141,13 @@ def rounded_shares(
         >>> rounded_shares(0, 3, 4, [0.4, 0.6], rest=0.25)[0]
         array([[-1,  0,  1,  1],
                [-1,  0,  1,  1],
-               [-1,  0,  1,  1]])
+               [-1,  0,  0,  1]])
     """
     batch, slot = np.arange(first, last + 1), np.arange(batch_size)
     before = np.floor(batch * (batch_size * rest)).astype(np.int64)
     none = np.diff(before)[:, None]
-    # Systematic rounding, by an offset that fills [0, 1) evenly: the golden ratio's multiples.
-    offset = (batch[:-1, None] * 2654435769 % 2**32) / 2**32
+    # Systematic rounding, by an offset that fills [0, 1) evenly: the multiples of sqrt(2).
+    offset = (batch[:-1, None] * 1779033703 % 2**32) / 2**32
     group = np.full((last - first, batch_size), -1)
     for end in np.concatenate([[0], np.cumsum(shares)[:-1]]):
         group += slot >= none + np.floor((batch_size - none) * end + offset * (end > 0))

@@ -1,15 +1,24 @@
-"""How good the ranking is: per-class average precision, and its mean over head, medium and tail."""
+"""How good the ranking is, and how diverse the features: per class, and over head, medium, tail."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision
 
 from ltml.errors import InputError
 
-__all__ = ["average_precision", "group_map"]
+__all__ = [
+    "DIVERSITY",
+    "average_precision",
+    "cosine_distance",
+    "effective_rank",
+    "feature_diversity",
+    "group_map",
+    "vendi_score",
+]
 
 
 def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
@@ -78,3 +87,156 @@ def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, flo
         return float(present.mean()) if present.size else float("nan")
 
     return {"mAP": mean(ap), **{name: mean(ap[classes]) for name, classes in groups.items()}}
+
+
+def vendi_score(features: Tensor) -> Tensor:
+    r"""Count how many different samples there are, in effect.
+
+    .. math:: \operatorname{VS} = \exp\Bigl(-\sum_i \lambda_i \log \lambda_i\Bigr)
+
+    with :math:`\lambda_i` the eigenvalues of :math:`K / n`, and :math:`K` the cosine similarities:
+    1 if all samples point the same way, ``n`` if all are orthogonal.
+
+    Args:
+        features: ``(..., n, D)``, a row a sample.
+
+    Returns:
+        ``(...)`` scores in [1, n].
+
+    References:
+        | The Vendi Score: A Diversity Evaluation Metric for Machine Learning (Friedman & Dieng,
+          TMLR 2023), https://arxiv.org/abs/2210.02410
+
+    Example:
+        >>> vendi_score(torch.eye(4)), vendi_score(torch.ones(4, 3))
+        (tensor(4.), tensor(1.0000))
+    """
+    x = torch.nn.functional.normalize(features, dim=-1)
+    return _exp_entropy(torch.linalg.eigvalsh(x @ x.mT / x.shape[-2]))
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    r"""Count how many directions the samples spread over, in effect.
+
+    .. math:: \operatorname{erank} = \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad
+              p_i = \sigma_i \big/ \textstyle\sum_j \sigma_j
+
+    with :math:`\sigma_i` the singular values of the features about their mean.
+
+    Args:
+        features: ``(..., n, D)``, a row a sample.
+
+    Returns:
+        ``(...)`` ranks in [1, min(n - 1, D)]; 1 for samples that do not differ at all.
+
+    References:
+        | The Effective Rank: A Measure of Effective Dimensionality (Roy & Vetterli, EUSIPCO 2007)
+
+    Example:
+        >>> x = torch.tensor([[1., 0.], [-1., 0.], [0., 1.], [0., -1.]])
+        >>> effective_rank(x).round(decimals=4)
+        tensor(2.)
+    """
+    centred = features - features.mean(-2, keepdim=True)
+    sigma = torch.linalg.svdvals(centred)
+    total = sigma.sum(-1, keepdim=True)
+    return _exp_entropy(sigma / total.clamp(min=torch.finfo(sigma.dtype).tiny))
+
+
+def cosine_distance(features: Tensor) -> Tensor:
+    r"""Average the cosine distance :math:`1 - \cos(x_i, x_j)` of all pairs of different samples.
+
+    Args:
+        features: ``(..., n, D)``, a row a sample, ``n >= 2``.
+
+    Returns:
+        ``(...)`` distances in [0, 2].
+
+    Example:
+        >>> cosine_distance(torch.eye(3))
+        tensor(1.)
+    """
+    x, n = torch.nn.functional.normalize(features, dim=-1), features.shape[-2]
+    # |sum x|^2 = n + sum over pairs: no (n, n) matrix is needed
+    pairs = x.sum(-2).square().sum(-1) - x.square().sum((-1, -2))
+    return 1 - pairs / (n * (n - 1))
+
+
+def _exp_entropy(p: Tensor) -> Tensor:
+    p = p.clamp(min=0)
+    return torch.special.entr(p).sum(-1).exp()
+
+
+DIVERSITY: dict[str, Callable[[Tensor], Tensor]] = {
+    "vendi": vendi_score,
+    "effective-rank": effective_rank,
+    "cosine-distance": cosine_distance,
+}
+
+
+def feature_diversity(
+    features: Tensor,
+    targets: Tensor,
+    *,
+    measure: str = "vendi",
+    size: int | None = None,
+    repeats: int = 100,
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Measure the diversity of each class's positives at one sample size, by rarefaction.
+
+    More samples are more diverse whatever they are, so a class of five images must not be compared
+    with one of a thousand as they stand. Each class is measured on random subsets of ``size`` of
+    its positives. The standard error is the delete-d jackknife's (Shao & Wu, 1989): with variance
+    :math:`v` over subsets of :math:`m` of :math:`n` samples, :math:`\sqrt{v\, m / (n - m)}`.
+
+    Args:
+        features: ``(N, D)`` shared by all classes, or ``(N, C, D)`` of each class.
+        targets: ``(N, C)`` of 0 and 1.
+        measure: a name of :data:`DIVERSITY`.
+        size: samples :math:`m` a subset, at least 2. Default: one fewer than the smallest class of
+            at least three has, and 50 at most.
+        repeats: subsets of each class.
+        seed: of the subsets.
+
+    Returns:
+        a row a class: ``count`` (positives), ``size``, ``value`` and ``error``; NaN where a class
+        has fewer samples than ``size``, or (the error alone) exactly as many.
+
+    Raises:
+        InputError: if shapes disagree or an option is out of range.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> targets = torch.tensor([[1, 0]] * 40 + [[0, 1]] * 10)
+        >>> features = torch.randn(50, 8) * torch.tensor([1.0, 0.1])[targets.argmax(1), None] + 1
+        >>> feature_diversity(features, targets).round(2)
+           count  size  value  error
+        0     40     9   3.34   0.21
+        1     10     9   1.07   0.02
+    """
+    if measure not in DIVERSITY:
+        raise InputError(f"measure {measure!r} is unknown; choose from {', '.join(DIVERSITY)}")
+    if features.ndim not in (2, 3) or features.shape[:-1] != targets.shape[: features.ndim - 1]:
+        raise InputError(
+            f"features {tuple(features.shape)} do not fit targets {tuple(targets.shape)}; give "
+            "(images, D) or (images, classes, D)"
+        )
+    counts = targets.sum(0).long().tolist()
+    if size is None:
+        size = min([50, *(n - 1 for n in counts if n >= 3)])
+    if size < 2 or repeats < 2:
+        raise InputError(f"size={size}, repeats={repeats}: give at least 2 of each")
+    random, rows = torch.Generator().manual_seed(seed), []
+    for c, n in enumerate(counts):
+        value = error = float("nan")
+        if n >= size:
+            positive = targets[:, c].nonzero().flatten()
+            x = (features if features.ndim == 2 else features[:, c])[positive].double()  # (n, D)
+            index = torch.rand(repeats, n, generator=random).argsort(1)[:, :size]
+            values = DIVERSITY[measure](x[index])  # (repeats,)
+            value = float(values.mean())
+            if n > size:
+                error = float((values.var(unbiased=False) * size / (n - size)).sqrt())
+        rows.append({"count": n, "size": size, "value": value, "error": error})
+    return pd.DataFrame(rows)

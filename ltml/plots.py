@@ -18,6 +18,7 @@ from ltml.labels import GROUPS, LabelMatrix
 from ltml.runs import Run, write_atomically
 
 __all__ = [
+    "ablation",
     "class_ap",
     "gradient_heatmap",
     "gradient_magnitudes",
@@ -30,6 +31,7 @@ __all__ = [
 # Okabe and Ito's palette, safe for colour-blind readers; dark, middle and light also in greyscale,
 # and hatched apart from each other.
 GROUP_COLORS = {"head": "#00527A", "medium": "#56B4E9", "tail": "#F0B429"}
+GROUP_MARKERS = {"head": "s", "medium": "D", "tail": "o"}
 GROUP_HATCHES = {"head": "", "medium": "///", "tail": "..."}
 POSITIVE, NEGATIVE = "#B33F00", "#3B3B3B"
 RUN_COLORS = ["#3B3B3B", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -311,6 +313,46 @@ def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Fi
             ax.legend(loc="upper right", ncols=2)
         else:
             ax.set_title(f"{runs[0].name}: {values[0][0]:.1f} mAP")
+    return fig, ax
+
+
+def ablation(table: pd.DataFrame, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draw the mAP of head, medium and tail of every setting, with deviations over seeds.
+
+    Args:
+        table: a row a run, as :func:`ltml.ablation.ablate` returns it.
+        ax: where to draw; default: a new figure.
+    """
+    names = table.sampler + " · " + table.loss + " · " + table.diversity
+    groups = table.assign(name=names).groupby("name")
+    means, deviations = groups[["mAP", *GROUPS]].mean(), groups[["mAP", *GROUPS]].std().fillna(0)
+    order = means.sort_values("mAP").index
+    y = np.arange(len(order))
+    with style():
+        fig, ax = _axes(ax, height=0.27 * len(order) + 1.6)
+        for group in GROUPS:
+            ax.errorbar(
+                means.loc[order, group],
+                y,
+                xerr=deviations.loc[order, group],
+                fmt=GROUP_MARKERS[group],
+                color=GROUP_COLORS[group],
+                mec="#3B3B3B",
+                mew=0.5,
+                ms=7,
+                label=group,
+            )
+        ax.plot(means.loc[order, "mAP"], y, "|", color="black", ms=12, mew=2.5, label="all classes")
+        ax.set_yticks(y, order)
+        ax.set_ylim(-0.7, len(order) - 0.3)
+        ax.grid(True, axis="both")
+        ax.set_xlabel(f"mAP (%), mean and deviation over {int(groups.size().max())} seeds")
+        best = order[-1]
+        ax.set_title(
+            f"{best}: {means.mAP[best]:.1f} mAP, {means.tail[best]:.1f} in the tail (best of "
+            f"{len(order)})"
+        )
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / (0.27 * len(order) + 1)), ncols=4)
     return fig, ax
 
 

@@ -143,6 +143,21 @@ class Recipe:
                 )
 
     @classmethod
+    def baseline(cls, **changes) -> "Recipe":
+        """Uniform draws, binary cross-entropy, average pooling."""
+        return cls(**changes)
+
+    @classmethod
+    def method(cls, **changes) -> "Recipe":
+        """Group sampling, dynamic gradient balancing and diversity enhancement.
+
+        Example:
+            >>> Recipe.method(steps=500, seed=1).sampler
+            'group'
+        """
+        return cls(**{"sampler": "group", "loss": "dgb", "diversity": "dem"} | changes)
+
+    @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
         """Build from the ``recipe`` entry of a run's ``config.json``; others are dropped."""
         known = {field.name for field in fields(cls)}

@@ -1,22 +1,18 @@
 """Which images go into a batch: drawn as they come, class by class, or balanced group by group."""
 
-import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ltml.audit import Audit, audit
 from ltml.balance import balance_batch, balance_groups, check_groups, group_shares
+from ltml.batches import Sampler
 from ltml.draws import AliasTables, ShuffledPasses, rounded_shares
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
 from ltml.seeding import generator
 
 __all__ = ["SAMPLERS", "ClassAwareSampler", "GroupSampler", "Sampler", "UniformSampler"]
-
 
 
 class UniformSampler(Sampler):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from ltml import InputError, LabelMatrix, average_precision, group_map
+from ltml.metrics import DIVERSITY, cosine_distance, effective_rank, feature_diversity, vendi_score
 
 
 @settings(max_examples=50, deadline=None)
@@ -44,3 +45,81 @@ def test_bad_input_is_named():
         average_precision(torch.zeros(2, 3), torch.zeros(3, 2))
     with pytest.raises(InputError, match="NaN at image 1, class 0"):
         average_precision(torch.tensor([[0.0], [torch.nan]]), torch.ones(2, 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 12), st.integers(1, 6))
+def test_diversity_agrees_with_numpy(seed, n, D):
+    x = np.random.default_rng(seed).normal(size=(n, D))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    K = unit @ unit.T
+
+    def exp_entropy(p):
+        p = p[p > 1e-12]
+        return np.exp(-(p * np.log(p)).sum())
+
+    sigma = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(x.T, bias=True).reshape(D, D)), 0))
+    features = torch.tensor(x)
+    assert vendi_score(features) == pytest.approx(exp_entropy(np.linalg.eigvalsh(K / n)), rel=1e-6)
+    expected = exp_entropy(sigma / sigma.sum())
+    assert effective_rank(features) == pytest.approx(expected, rel=1e-5)
+    off = K[~np.eye(n, dtype=bool)]
+    assert cosine_distance(features) == pytest.approx(1 - off.mean(), abs=1e-9)
+    batched = torch.stack([features, 2 * features + 1])
+    for measure in DIVERSITY.values():
+        assert torch.allclose(measure(batched)[0], measure(features))
+
+
+def test_bounds_of_diversity():
+    same = torch.ones(5, 3)
+    assert vendi_score(same) == pytest.approx(1, abs=1e-4)
+    assert effective_rank(same) == pytest.approx(1, abs=1e-4)
+    assert cosine_distance(same) == pytest.approx(0, abs=1e-6)
+    assert vendi_score(torch.eye(6)) == pytest.approx(6, abs=1e-4)
+
+
+@pytest.mark.parametrize("measure", DIVERSITY)
+def test_rarefaction_does_not_call_small_classes_poor(measure):
+    """Two classes of one distribution, 400 samples and 12: equal within their errors."""
+    g = torch.Generator().manual_seed(0)
+    targets = torch.tensor([[1, 0]] * 400 + [[0, 1]] * 12)
+    features = torch.randn(412, 16, generator=g) + 0.5
+    table = feature_diversity(features, targets, measure=measure, size=8)
+    assert (table.error > 0).all()
+    difference = abs(table["value"][0] - table["value"][1])
+    assert difference < 3 * np.hypot(*table.error)
+    raw = [float(DIVERSITY[measure](features[targets[:, c] == 1])) for c in (0, 1)]
+    if measure != "cosine-distance":  # a mean over pairs does not grow with the sample
+        assert raw[0] > 1.3 * raw[1]
+
+
+def test_the_standard_error_is_the_deviation_over_data_sets():
+    """The jackknife's error from one sample predicts the spread over many samples."""
+    g = torch.Generator().manual_seed(0)
+    values, errors = [], []
+    for seed in range(60):
+        x = torch.randn(30, 4, generator=g) + 1
+        row = feature_diversity(x, torch.ones(30, 1), measure="cosine-distance", size=15, seed=seed)
+        values.append(row["value"][0])
+        errors.append(row["error"][0])
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.35)
+
+
+def test_diversity_of_own_features_and_of_missing_classes():
+    features = torch.randn(6, 3, 4)
+    targets = torch.tensor([[1, 1, 0]] * 3 + [[1, 0, 0]] * 3)
+    table = feature_diversity(features, targets, size=3)
+    assert table["count"].tolist() == [6, 3, 0]
+    assert table["value"][1] == pytest.approx(float(vendi_score(features[:3, 1].double())))
+    assert np.isnan(table["error"][1])
+    assert np.isnan(table["value"][2])
+
+
+def test_bad_diversity_input_is_named():
+    x, y = torch.zeros(4, 2), torch.ones(4, 3)
+    with pytest.raises(InputError, match=r"measure 'odd'.*vendi"):
+        feature_diversity(x, y, measure="odd")
+    with pytest.raises(InputError, match=r"features \(5, 2\).*targets \(4, 3\)"):
+        feature_diversity(torch.zeros(5, 2), y)
+    with pytest.raises(InputError, match="size=1"):
+        feature_diversity(x, y, size=1)

@@ -20,6 +20,7 @@ DATASETS = {
     "pictograms": "ltml.data.pictograms:load",
     "voc": "ltml.data.voc:load",
     "voc-lt": "ltml.data.voc:load_voc_lt",
+    "folder": "ltml.data.folder:load",
     "coco": "ltml.data.coco:load",
     "coco-lt": "ltml.data.coco:load_coco_lt",
 }

@@ -1,0 +1,167 @@
+"""Train a grid of samplers, losses and heads, cell by cell, and tabulate it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from ltml.data import LongTailData
+from ltml.errors import InputError
+from ltml.labels import GROUPS
+from ltml.loss import LOSSES
+from ltml.recipe import HEADS, Recipe, load_data
+from ltml.runs import Run, write_csv
+from ltml.sampler import SAMPLERS
+from ltml.training import fit
+
+__all__ = ["COLUMNS", "FAST", "Cell", "ablate", "cells", "summarise"]
+
+COLUMNS = ["data", "sampler", "loss", "diversity", "seed", "mAP", *GROUPS, "gradient_imbalance"]
+COLUMNS += ["seconds"]
+# What a first look needs: each module alone on the plain baseline, the usual remedy, and all.
+FAST = [
+    "uniform/bce/off",
+    "uniform/dgb/off",
+    "uniform/bce/dem",
+    "group/bce/off",
+    "class-aware/bce/off",
+    "class-aware/asl/off",
+    "group/dgb/dem",
+]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the grid."""
+
+    sampler: str
+    loss: str
+    diversity: str
+    seed: int
+
+    @property
+    def settings(self) -> str:
+        """``sampler/loss/diversity``."""
+        return f"{self.sampler}/{self.loss}/{self.diversity}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.sampler}+{self.loss}+{self.diversity}+seed{self.seed}"
+
+
+def cells(*, seeds: int = 3, only: Sequence[str] = ("*",)) -> list[Cell]:
+    """List the cells of the grid, seed by seed, so that a stopped grid is a fair one.
+
+    Args:
+        seeds: how many, from 0.
+        only: patterns of ``sampler/loss/diversity``, such as ``"class-aware/*/off"``.
+
+    Raises:
+        InputError: if a pattern matches nothing.
+
+    Example:
+        >>> [cell.folder for cell in cells(seeds=1, only=["uniform/bce/*"])]
+        ['uniform+bce+off+seed0', 'uniform+bce+attention+seed0', 'uniform+bce+dem+seed0']
+    """
+    if seeds < 1:
+        raise InputError(f"seeds={seeds}: give at least 1")
+    grid = list(product(SAMPLERS, LOSSES, HEADS))
+    chosen = []
+    for pattern in only:
+        matching = [names for names in grid if fnmatch("/".join(names), pattern)]
+        if not matching:
+            raise InputError(
+                f"only {pattern!r} matches no cell; give sampler/loss/diversity, * for any, from "
+                f"{', '.join(SAMPLERS)} / {', '.join(LOSSES)} / {', '.join(HEADS)}"
+            )
+        chosen += [names for names in matching if names not in chosen]
+    return [Cell(*names, seed) for seed in range(seeds) for names in chosen]
+
+
+def ablate(
+    base: Recipe, grid: Iterable[Cell], out: str | Path, *, jobs: int = 1, progress: bool = True
+) -> pd.DataFrame:
+    """Train the cells that are not finished yet, and write ``out/ablation.csv``.
+
+    Args:
+        base: everything but sampler, loss, diversity and seed.
+        grid: the cells; see :func:`cells`.
+        out: folder; each cell's run is a folder in it.
+        jobs: trainings at a time, each in a process of its own.
+        progress: show progress bars (of one job).
+
+    Returns:
+        a row a cell: data, sampler, loss, diversity, seed, mAP, head, medium, tail (percent),
+        gradient_imbalance, seconds.
+
+    Raises:
+        InputError: if a finished cell was trained by another recipe.
+    """
+    out, grid = Path(out), list(grid)
+    recipes = {cell: replace(base, **vars(cell)) for cell in grid}
+    for recipe in recipes.values():
+        recipe.check()
+    todo = [cell for cell in grid if not _finished(out / cell.folder, recipes[cell])]
+    data = load_data(base) if todo else None
+    if jobs == 1:
+        for cell in todo:
+            _train(recipes[cell], data, out / cell.folder, progress)
+    else:
+        from joblib import Parallel, delayed
+
+        Parallel(n_jobs=jobs)(
+            delayed(_train)(recipes[cell], data, out / cell.folder, False) for cell in todo
+        )
+    table = tabulate([Run.load(out / cell.folder) for cell in grid])
+    write_csv(out / "ablation.csv", table)
+    return table
+
+
+def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run, with the columns of :data:`COLUMNS`; mAPs in percent."""
+    rows = []
+    for run in runs:
+        row = {name: run.recipe[name] for name in COLUMNS[:5]}
+        row |= {name: 100 * (run.summary[name] or float("nan")) for name in ("mAP", *GROUPS)}
+        rows.append(row | {name: run.summary[name] for name in COLUMNS[-2:]})
+    return pd.DataFrame(rows, columns=COLUMNS).round(2)
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample deviation over seeds, by descending mAP.
+
+    Returns:
+        columns data, sampler, loss, diversity, seeds, and each measure with its ``_std``.
+    """
+    keys = COLUMNS[:4]
+    groups = table.groupby(keys, sort=False)
+    measures = ["mAP", *GROUPS, "gradient_imbalance"]
+    out = groups.size().rename("seeds").to_frame()
+    for name in measures:
+        out[name], out[f"{name}_std"] = groups[name].mean(), groups[name].std()
+    return out.reset_index().sort_values("mAP", ascending=False, ignore_index=True)
+
+
+def _finished(folder: Path, recipe: Recipe) -> bool:
+    """Tell whether a cell is done, and refuse one that some other recipe made."""
+    if not (folder / "summary.json").is_file():
+        return False
+    found = Recipe.from_dict(Run.load(folder).recipe)
+    wanted = replace(recipe, image_size=recipe.image_size or found.image_size)
+    different = [name for name, value in vars(wanted).items() if getattr(found, name) != value]
+    if different:
+        name = different[0]
+        raise InputError(
+            f"{str(folder)!r} was trained with {name}={getattr(found, name)!r}, not "
+            f"{getattr(wanted, name)!r}; give another folder, or the same recipe"
+        )
+    return True
+
+
+def _train(recipe: Recipe, data: LongTailData, folder: Path, progress: bool) -> None:
+    # A cell without a summary was broken off; what it left is no result.
+    fit(recipe, data=data, out=folder, overwrite=True, progress=progress)

@@ -1,0 +1,97 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ltml import InputError, Recipe, Run, ablation, plots
+
+TINY = Recipe(data="pictograms", image_size=24, steps=2, batch_size=8, augment="none")
+ONLY = ["uniform/bce/off", "class-aware/dgb/dem"]
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory):
+    """A small tree on disk, so that each job can read it."""
+    from ltml.data.pictograms import export_coco
+
+    root = tmp_path_factory.mktemp("tree") / "t"
+    export_coco(root, scale=0.05, image_size=24, test_images=40)
+    return Recipe(
+        data="coco",
+        root=str(root),
+        train_split="train",
+        test_split="test",
+        steps=2,
+        batch_size=8,
+    )
+
+
+def test_the_grid_covers_everything_seed_by_seed():
+    grid = ablation.cells(seeds=2)
+    assert len(set(grid)) == len(grid) == 2 * 3 * 10 * 3
+    assert [cell.seed for cell in grid] == sorted(cell.seed for cell in grid)
+    assert len(ablation.cells(seeds=1, only=ablation.FAST)) == len(ablation.FAST)
+    assert len(ablation.cells(seeds=1, only=["uniform/bce/off", "uniform/bce/*"])) == 3
+
+
+@pytest.mark.slow
+def test_a_finished_cell_is_never_trained_again(small_data, tmp_path, monkeypatch):
+    grid = ablation.cells(seeds=2, only=ONLY)
+    trained = []
+    real = ablation.fit
+
+    def counting(recipe, **options):
+        trained.append(recipe)
+        return real(recipe, **options)
+
+    monkeypatch.setattr(ablation, "fit", counting)
+    ablation.ablate(small_data, grid[:2], tmp_path, progress=False)
+    (tmp_path / grid[1].folder / "summary.json").unlink()  # as if it had been broken off
+    table = ablation.ablate(small_data, grid, tmp_path, progress=False)
+    assert [recipe.seed for recipe in trained] == [0, 0, 0, 1, 1]
+    assert list(table) == ablation.COLUMNS
+    assert len(table) == 4
+    for cell, row in zip(grid, table.itertuples(), strict=True):
+        run = Run.load(tmp_path / cell.folder)
+        assert row.mAP == pytest.approx(100 * run.summary["mAP"], abs=0.006)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "ablation.csv"), table)
+    with pytest.raises(InputError, match=r"was trained with lr=0.002, not 0.1"):
+        ablation.ablate(Recipe(**{**vars(small_data), "lr": 0.1}), grid, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_jobs_train_what_one_job_trains(small_data, tmp_path):
+    grid = ablation.cells(seeds=1, only=ONLY)
+    one = ablation.ablate(small_data, grid, tmp_path / "one", progress=False)
+    two = ablation.ablate(small_data, grid, tmp_path / "two", jobs=2)
+    columns = [name for name in ablation.COLUMNS if name != "seconds"]
+    pd.testing.assert_frame_equal(one[columns], two[columns], rtol=1e-3, atol=0.05)
+
+
+def test_means_and_deviations_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            **dict(zip(ablation.COLUMNS, ("d", s, "bce", "off", seed), strict=False)),
+            **{name: rng.uniform(0, 100) for name in ablation.COLUMNS[5:]},
+        }
+        for s in ("uniform", "group")
+        for seed in range(3)
+    ]
+    table = pd.DataFrame(rows)
+    summary = ablation.summarise(table).set_index("sampler")
+    for sampler in ("uniform", "group"):
+        values = table[table.sampler == sampler]
+        assert summary.seeds[sampler] == 3
+        assert summary.tail[sampler] == pytest.approx(np.mean(values.tail))
+        assert summary.tail_std[sampler] == pytest.approx(np.std(values.tail, ddof=1))
+    assert summary.mAP.is_monotonic_decreasing
+    fig, ax = plots.ablation(table)
+    assert [t.get_text() for t in ax.get_yticklabels()][-1].startswith(summary.index[0])
+    plots.plt.close(fig)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(InputError, match=r"only 'odd/\*/\*' matches no cell.*class-aware"):
+        ablation.cells(only=["odd/*/*"])
+    with pytest.raises(InputError, match="seeds=0"):
+        ablation.cells(seeds=0)
