@@ -151,7 +151,11 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
     if not (folder / "summary.json").is_file():
         return False
     found = Recipe.from_dict(Run.load(folder).recipe)
-    wanted = replace(recipe, image_size=recipe.image_size or found.image_size)
+    wanted = replace(
+        recipe,
+        image_size=recipe.image_size or found.image_size,
+        augment=recipe.augment or found.augment,
+    )
     different = [name for name, value in vars(wanted).items() if getattr(found, name) != value]
     if different:
         name = different[0]

@@ -1,5 +1,6 @@
 """Gradient balancing: weigh each class's positives and negatives so that all pull equally hard."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,8 +15,11 @@ __all__ = ["BASES", "DynamicGradientBalancing", "MultiLabelLoss"]
 
 
 def bce(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy of each element, and its derivative ``p - y``."""
-    return F.binary_cross_entropy_with_logits(z, y, reduction="none"), z.sigmoid().sub_(y)
+    """Binary cross-entropy of each element, torch's to the bit, and its derivative ``p - y``."""
+    log_p = F.logsigmoid(z)
+    loss = (1 - y).mul_(z).sub_(log_p)
+    # Fresh memory of (B, C) costs more than a pass over it: the one that is free takes p.
+    return loss, torch.sigmoid(z, out=log_p).sub_(y)
 
 
 def focal(z: Tensor, y: Tensor, gamma: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -86,6 +90,22 @@ class _WithGradient(torch.autograd.Function):
         return gradient / (gradient.numel() / grad_output), None, None
 
 
+class _WithWeightedGradient(torch.autograd.Function):
+    """As above, with the positives and the negatives of each class weighted."""
+
+    @staticmethod
+    def forward(ctx, z, loss, gradient, y, weights):
+        ctx.save_for_backward(gradient, y, weights)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        gradient, y, weights = ctx.saved_tensors
+        positive, negative = weights * (grad_output / gradient.numel())
+        return torch.lerp(negative, positive, y).mul_(gradient), None, None, None, None
+
+
 class MultiLabelLoss(nn.Module):
     """Check and cast what every loss is called with: ``loss(logits, targets) -> scalar``.
 
@@ -117,13 +137,18 @@ class MultiLabelLoss(nn.Module):
             InputError: if the shapes disagree, or a value is NaN or out of range.
         """
         _check_shapes(logits, targets, self.num_classes)
-        if not torch.compiler.is_compiling() and (
+        look = not torch.compiler.is_compiling() and (
             logits.device.type == "cpu" or not self._seen_a_batch
-        ):
-            _check_values(logits, targets)
-            self._seen_a_batch = True
+        )
+        if look:
+            _check_targets(targets)
         z = logits if logits.dtype == torch.float64 else logits.float()
-        return self.mean_loss(z, targets.to(z.dtype))
+        loss = self.mean_loss(z, targets.to(z.dtype))
+        if look:
+            if not math.isfinite(loss.item()):
+                _check_logits(logits)
+            self._seen_a_batch = True
+        return loss
 
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of checked logits and targets of one floating type."""
@@ -152,36 +177,39 @@ def _check_shapes(logits: Tensor, targets: Tensor, num_classes: int | None) -> N
         )
 
 
-def _check_values(logits: Tensor, targets: Tensor) -> None:
-    # A sum and an aminmax read each tensor once; only a failure is looked at closely.
-    if not logits.detach().sum().isfinite():
-        wrong = ~logits.isfinite()
-        if wrong.any():
-            image, label = wrong.nonzero()[0].tolist()
-            raise InputError(
-                f"logits holds {logits[image, label].item()} at image {image}, class {label}; "
-                "lower the learning rate or clip the gradient, or look for NaN in the images"
-            )
+def _check_targets(targets: Tensor) -> None:
     low, high = torch.aminmax(targets)
-    if not (low >= 0 and high <= 1):
+    if not (low.item() >= 0 and high.item() <= 1):  # NaN fails as well
         image, label = (~((targets >= 0) & (targets <= 1))).nonzero()[0].tolist()
         raise InputError(
-            f"targets holds {targets[image, label].item()} at image {image}, class {label}; "
+            f"targets holds {targets[image, label].item():g} at image {image}, class {label}; "
             "give values in [0, 1], 1 where the class is present"
         )
 
 
-def gradient_totals(gradient: Tensor, y: Tensor) -> Tensor:
-    """Sum |gradient| for each class over the batches of all ranks.
+def _check_logits(logits: Tensor) -> None:
+    wrong = ~logits.isfinite()
+    if wrong.any():
+        image, label = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"logits holds {logits[image, label].item()} at image {image}, class {label}; "
+            "lower the learning rate or clip the gradient, or look for NaN in the images"
+        )
+
+
+def class_totals(x: Tensor, y: Tensor) -> Tensor:
+    """Sum ``x >= 0`` over the images, for each class. The memory of ``x`` is used up.
 
     Returns:
         ``(2, C)``: over positives (elements weighed by ``y``), over negatives (by ``1 - y``).
     """
-    magnitude = gradient.abs()  # (B, C)
-    total = magnitude.sum(0)
-    positive = magnitude.mul_(y).sum(0)
-    negative = (total - positive).clamp_(min=0)  # rounding must not make it negative
-    totals = torch.stack([positive, negative]).float()
+    total = x.sum(0)
+    positive = x.mul_(y).sum(0)
+    return torch.stack([positive, (total - positive).clamp_(min=0)])  # never < 0 by rounding
+
+
+def over_ranks(totals: Tensor) -> Tensor:
+    """Sum over the ranks of a distributed training; elsewhere return as is."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(totals)
     return totals
@@ -273,21 +301,28 @@ class DynamicGradientBalancing(MultiLabelLoss):
         G = self.magnitudes
         T = G.mean()
         w = (T / G).pow(self.strength).clamp(1 / self.max_weight, self.max_weight)
-        w = w * (G.sum() / (w * G).sum())
+        w = w * (T / (w * G).mean())  # the total gradient as it was
         return torch.where(T > 0, w, 1.0)
 
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         """Update the averages (in training), then return the weighted mean."""
         with torch.no_grad():
-            loss, gradient = BASES[self.base](z, y)
+            loss, gradient = BASES[self.base](z, y)  # (B, C)
+            plain_mean = loss.mean() if self.strength == 0 else None
+            loss_totals = class_totals(loss, y)  # (2, C)
             if self.training:
-                totals = gradient_totals(gradient, y)
-                totals = torch.where(totals.isfinite(), totals, self.magnitudes)
-                self.magnitudes.lerp_(totals, 1 - self.momentum)
-            positive, negative = self.weights.to(z.dtype)
-            weight = torch.lerp(negative, positive, y)  # (B, C)
-            loss, gradient = loss.mul_(weight), gradient.mul_(weight)
-        return mean_with_gradient(z, loss, gradient)
+                self.observe(class_totals(torch.abs(gradient, out=loss), y))
+            weights = self.weights.to(z.dtype)
+            weighted_mean = (weights * loss_totals).sum() / gradient.numel()
+        if self.strength == 0:  # summed in torch's order, so that not a bit differs
+            return _WithGradient.apply(z, plain_mean, gradient)
+        return _WithWeightedGradient.apply(z, weighted_mean, gradient, y, weights)
+
+    def observe(self, totals: Tensor) -> None:
+        """Take a batch's sums of gradient magnitude, ``(2, C)``, into the moving averages."""
+        totals = over_ranks(totals.to(self.magnitudes.dtype))
+        totals = torch.where(totals.isfinite(), totals, self.magnitudes)
+        self.magnitudes.lerp_(totals, 1 - self.momentum)
 
     def extra_repr(self) -> str:
         """Name the options, as torch's modules do."""

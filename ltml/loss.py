@@ -12,9 +12,10 @@ from ltml.balancing import (
     DynamicGradientBalancing,
     MultiLabelLoss,
     asymmetric,
+    class_totals,
     focal,
-    gradient_totals,
     mean_with_gradient,
+    over_ranks,
 )
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
@@ -276,7 +277,8 @@ class EQLv2(MultiLabelLoss):
         weight = torch.lerp(negative, positive, y)
         if self.training:
             with torch.no_grad():
-                totals = gradient_totals((z.sigmoid() - y).mul_(weight), y)
+                magnitude = z.sigmoid().sub_(y).abs_().mul_(weight)
+                totals = over_ranks(class_totals(magnitude, y).to(self.totals.dtype))
                 self.totals += torch.where(totals.isfinite(), totals, 0)
         return F.binary_cross_entropy_with_logits(z, y, weight=weight)
 

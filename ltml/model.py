@@ -17,21 +17,23 @@ log = logging.getLogger(__name__)
 class SmallConvNet(nn.Sequential):
     """Map images to features with four convolutions: enough for the pictograms, on a CPU.
 
-    Maps ``(B, 3, H, W)`` to ``(B, width * 4, H / 8, W / 8)``.
+    Maps ``(B, 3, H, W)`` to ``(B, width * 8, H / 8, W / 8)``.
 
     Args:
         width: channels of the first layer.
 
     Example:
         >>> SmallConvNet(8)(torch.zeros(2, 3, 40, 40)).shape
-        torch.Size([2, 32, 5, 5])
+        torch.Size([2, 64, 5, 5])
     """
 
     def __init__(self, width: int = 32):
         layers, channels = [], 3
-        for out, pool in ((width, True), (width * 2, True), (width * 4, True), (width * 4, False)):
-            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)]
-            layers += [nn.ReLU(inplace=True)] + [nn.MaxPool2d(2)] * pool
+        for i in range(4):
+            out = width * 2**i
+            layers.append(nn.Conv2d(channels, out, 3, padding=1, bias=False))
+            # Pooling first leaves a quarter of the pixels to normalise and rectify.
+            layers += [nn.MaxPool2d(2)] * (i < 3) + [nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
             channels = out
         super().__init__(*layers)
 
@@ -191,6 +193,13 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` normalised images -> logits ``(B, C)``."""
         return self.head(self.backbone(images))
+
+    def enhance(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Score a training batch as the head wants it: logits and the targets they are for."""
+        feature_map = self.backbone(images)
+        if hasattr(self.head, "enhance"):
+            return self.head.enhance(feature_map, targets)
+        return self.head(feature_map), targets
 
 
 def feature_channels(backbone: nn.Module) -> int:

@@ -31,12 +31,18 @@ __all__ = [
 
 # diversity -> the head that turns a feature map into logits
 HEADS = {
-    "off": lambda channels, classes, recipe: PooledLinear(channels, classes),
-    "attention": lambda channels, classes, recipe: DiversityEnhancement(
-        channels, classes, alpha=0.0, kappa=recipe.kappa, tau=recipe.tau
+    "off": lambda channels, labels, recipe: PooledLinear(channels, labels.num_classes),
+    "attention": lambda channels, labels, recipe: DiversityEnhancement(
+        channels, labels.num_classes, alpha=0.0, kappa=recipe.kappa, tau=recipe.tau
     ),
-    "dem": lambda channels, classes, recipe: DiversityEnhancement(
-        channels, classes, alpha=recipe.alpha, kappa=recipe.kappa, tau=recipe.tau
+    "dem": lambda channels, labels, recipe: DiversityEnhancement(
+        channels,
+        labels.num_classes,
+        alpha=recipe.alpha,
+        pairs=recipe.pairs,
+        counts=labels.counts,
+        kappa=recipe.kappa,
+        tau=recipe.tau,
     ),
 }
 
@@ -77,6 +83,8 @@ class Recipe:
     """Head: off (average pooling), attention (class attention), dem (with fusion)."""
     alpha: float = 0.3
     """Diversity enhancement: strongest fusion with another category."""
+    pairs: bool = False
+    """Diversity enhancement: also train on pairs of images, rare ones preferred as partners."""
     kappa: float = 1.0
     """Class attention: weight of the attended feature beside the average."""
     tau: float = 1.0
@@ -89,8 +97,9 @@ class Recipe:
     """First layers of the backbone that are kept as loaded, batch norm's statistics included."""
     image_size: int | None = None
     """Side of the square input in pixels; default: what suits the images and the backbone."""
-    augment: str = "light"
-    """Random views of the training images: none, light or strong."""
+    augment: str | None = None
+    """Random views: none, shift, light (shift and mirror) or strong (crop, mirror and colour);
+    default: light, but shift for pictograms, whose mirror images are never tested."""
     epochs: int | None = None
     """Passes over as many images as the training split has; default 14, unless steps are given."""
     steps: int | None = None
@@ -99,7 +108,7 @@ class Recipe:
     """Images a step."""
     optimizer: str = "adamw"
     """adamw or sgd (momentum 0.9)."""
-    lr: float = 2e-3
+    lr: float = 5e-3
     """Peak learning rate."""
     weight_decay: float = 1e-2
     """Weight decay, not applied to biases and normalisation."""
@@ -177,12 +186,12 @@ def load_data(recipe: Recipe) -> LongTailData:
     return datasets.load(recipe.data, root=recipe.root, **options)
 
 
-def build_model(recipe: Recipe, num_classes: int) -> Classifier:
+def build_model(recipe: Recipe, labels: LabelMatrix) -> Classifier:
     """Build the recipe's network, with initial weights that its seed decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         backbone = make_backbone(recipe.backbone, weights=recipe.weights)
-        head = HEADS[recipe.diversity](feature_channels(backbone), num_classes, recipe)
+        head = HEADS[recipe.diversity](feature_channels(backbone), labels, recipe)
     model = Classifier(backbone, head, freeze=recipe.freeze)
     return model.to(memory_format=torch.channels_last)
 

@@ -81,7 +81,11 @@ def fit(
     out = _choose_folder(out, recipe, overwrite)
     if data is None:
         data = load_data(recipe)
-    recipe = replace(recipe, image_size=recipe.image_size or suitable_size(data.train, recipe))
+    recipe = replace(
+        recipe,
+        image_size=recipe.image_size or suitable_size(data.train, recipe),
+        augment=recipe.augment or ("shift" if data.name == "pictograms" else "light"),
+    )
     labels, groups = data.train.labels, data.train.labels.groups()
 
     # Steps are grouped into epochs of as many images as the training split has.
@@ -91,7 +95,7 @@ def fit(
 
     criterion = build_loss(recipe, labels).to(device)
     sampler = build_sampler(recipe, labels, steps)
-    model = build_model(recipe, labels.num_classes).to(device)
+    model = build_model(recipe, labels).to(device)
     optimizer = make_optimizer(recipe, model)
     ledger = GradientLedger(labels.num_classes, device=device)
     ledger.watch_classifier(model.head.classifier.weight)
@@ -123,7 +127,7 @@ def fit(
                     group["lr"] = recipe.lr * lr_factor(recipe, step, steps)
                 model.head.generator = generator(recipe.seed, "fusion", step, device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16(device)):
-                    logits = model(images)  # (B, C)
+                    logits, targets = model.enhance(images, targets)  # (B, C), or (2B, C) paired
                 logits = logits.float()
                 ledger.watch(logits, targets)
                 loss = criterion(logits, targets)

@@ -61,7 +61,7 @@ def test_evaluation_does_not_fuse(x):
 def test_every_option_off_is_the_plain_head(x):
     dem, plain = DiversityEnhancement(6, 5, alpha=0.5, kappa=0), PooledLinear(6, 5)
     plain.load_state_dict(dem.state_dict())
-    assert torch.equal(dem(x), plain(x))
+    assert torch.allclose(dem(x), plain(x), atol=1e-6)
 
 
 def test_gradients_reach_every_parameter_and_the_map(x):
@@ -99,3 +99,40 @@ def test_bad_input_is_named(options):
     (name,) = options
     with pytest.raises(InputError, match=f"{name}="):
         DiversityEnhancement(6, 5, **options)
+
+
+def test_pairs_are_scored_on_the_locations_of_both_images(x):
+    dem = DiversityEnhancement(6, 5, alpha=0, pairs=True, kappa=0.7)
+    targets = torch.eye(4, 5)
+    dem.generator = torch.Generator().manual_seed(1)
+    logits, both = dem.enhance(x, targets)
+    dem.generator = torch.Generator().manual_seed(1)
+    partner = dem._partners(targets)
+    assert torch.equal(both[:4], targets)
+    assert torch.equal(both[4:], torch.maximum(targets, targets[partner]))
+    assert torch.allclose(logits[:4], dem(x))
+    side_by_side = torch.cat([x, x[partner]], 3)  # one image twice as wide
+    assert torch.allclose(logits[4:], dem(side_by_side), atol=1e-5)
+
+
+def test_partners_are_drawn_by_their_rarest_label():
+    counts = [100, 10, 0, 5, 1]
+    dem = DiversityEnhancement(6, 5, pairs=True, counts=counts)
+    dem.generator = torch.Generator().manual_seed(0)
+    targets = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]])
+    drawn = torch.stack([dem._partners(targets.float()) for _ in range(4000)]).flatten()
+    weight = torch.tensor([1 / 100, 1 / 10, 1 / 5, 0])
+    share = torch.bincount(drawn, minlength=4) / len(drawn)
+    assert torch.allclose(share, weight / weight.sum(), atol=0.02)
+
+
+def test_without_pairs_a_batch_stays_as_it_is(x):
+    dem, targets = DiversityEnhancement(6, 5, alpha=0), torch.eye(4, 5)
+    logits, same = dem.enhance(x, targets)
+    assert torch.equal(logits, dem(x))
+    assert same is targets
+
+
+def test_bad_counts_are_named():
+    with pytest.raises(InputError, match=r"counts has shape \(2,\)"):
+        DiversityEnhancement(6, 5, counts=[1, 2])

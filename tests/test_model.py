@@ -10,7 +10,7 @@ from ltml.model import Classifier, PooledLinear, feature_channels, make_backbone
 
 @pytest.mark.parametrize(
     ("name", "channels"),
-    [("small", 128), ("resnet18", 512), ("mobilenet_v3_small", 576), ("densenet121", 1024)],
+    [("small", 256), ("resnet18", 512), ("mobilenet_v3_small", 576), ("densenet121", 1024)],
 )
 def test_backbones_keep_their_feature_map(name, channels):
     backbone = make_backbone(name).eval()
@@ -43,7 +43,7 @@ def test_a_local_file_loads_without_its_classifier(tmp_path, caplog):
 
 
 def test_own_weights_load_again(tmp_path):
-    model = Classifier(make_backbone("small"), PooledLinear(128, 5))
+    model = Classifier(make_backbone("small"), PooledLinear(256, 5))
     file = tmp_path / "model.pt"
     torch.save(model.state_dict(), file)
     again = make_backbone("small", weights=str(file))
@@ -51,7 +51,7 @@ def test_own_weights_load_again(tmp_path):
 
 
 def test_head_gradients_reach_every_parameter():
-    model = Classifier(make_backbone("small"), PooledLinear(128, 5))
+    model = Classifier(make_backbone("small"), PooledLinear(256, 5))
     logits = model(torch.randn(4, 3, 32, 32))
     assert logits.shape == (4, 5)
     logits.square().sum().backward()

@@ -55,7 +55,7 @@ def test_a_run_holds_what_it_promises(run, tiny):
 
 
 def test_the_saved_model_makes_the_reported_scores(run, tiny):
-    model = build_model(Recipe.from_dict(run.recipe), 20)
+    model = build_model(Recipe.from_dict(run.recipe), tiny.train.labels)
     model.load_state_dict(run.state_dict())
     scores = evaluate(model, Loader(tiny.test, image_size=24))
     from sklearn.metrics import average_precision_score
@@ -82,7 +82,7 @@ def test_the_ledger_saw_the_gradients_of_the_loss(tiny, tmp_path):
 
     (index,) = UniformSampler(tiny.train.labels, batch_size=16, num_batches=1, seed=0)
     ((images, targets),) = Loader(tiny.train, image_size=24).batches([index])
-    p = torch.sigmoid(build_model(recipe, 20).train()(images))
+    p = torch.sigmoid(build_model(recipe, tiny.train.labels).train()(images))
     table = run.per_class.set_index("class").loc[list(tiny.class_names)]
     scale = 16 * 20
     assert np.allclose(table.grad_pos, ((1 - p) * targets).sum(0).detach() / scale, rtol=1e-4)
@@ -172,7 +172,7 @@ def test_bad_recipes_are_named_and_leave_nothing(tiny, tmp_path, options, messag
 
 
 def test_evaluation_leaves_the_mode_and_the_statistics_alone(tiny):
-    model = build_model(TINY, 20).train()
+    model = build_model(TINY, tiny.train.labels).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     evaluate(model, Loader(tiny.test, image_size=24))
     assert model.training
@@ -213,5 +213,5 @@ def test_runs_read_back_and_say_what_is_wrong(run, tmp_path):
 
 def test_the_config_is_json_that_rebuilds_the_recipe(run):
     config = json.loads((run.path / "config.json").read_text())
-    assert Recipe.from_dict(config["recipe"]) == replace(TINY, image_size=24)
+    assert Recipe.from_dict(config["recipe"]) == replace(TINY, image_size=24, augment="shift")
     assert config["data"]["train_images"] > 0

@@ -1,7 +1,5 @@
 """Random views of a batch, each image with its own, computed where the batch lies."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,24 +7,55 @@ from torchvision.transforms import v2
 
 from ltml.errors import InputError
 
-__all__ = ["AUGMENTATIONS", "RandomColor", "RandomView", "make_augmentation"]
+__all__ = ["AUGMENTATIONS", "RandomColor", "RandomCrop", "RandomShift", "make_augmentation"]
 
-# torchvision's transforms draw one set of parameters for a whole batch. These two are v2 transforms
-# too, and can be composed with any other, but draw them for each image and from a given generator.
+# Torchvision draws one set of parameters for a whole batch. These are v2 transforms as well,
+# and can be composed with any other, but draw them for each image and from a given generator.
 
 
-class RandomView(v2.Transform):
-    """Crop, zoom, shift and mirror each image in one resampling pass.
+class RandomShift(v2.Transform):
+    """Shift each image by whole pixels, its edge repeated, and mirror it: sharp as it was.
 
     Args:
-        zoom: smallest side of the crop, as a share of the image's side, in (0, 1].
-        shift: how far a crop may reach beyond the image (mirrored there), as a share of its side.
+        shift: largest shift, as a share of the image's side.
         flip: probability of mirroring left to right.
     """
 
-    def __init__(self, *, zoom: float = 1.0, shift: float = 0.0, flip: float = 0.5):
+    def __init__(self, *, shift: float = 0.08, flip: float = 0.5):
         super().__init__()
-        self.zoom, self.shift, self.flip = zoom, shift, flip
+        self.shift, self.flip = shift, flip
+        self.generator: torch.Generator | None = None
+
+    def make_params(self, flat_inputs) -> dict:
+        """Which row and column each pixel comes from, ``(B, H)`` and ``(B, W)``."""
+        images = flat_inputs[0]
+        (B, _, H, W), device = images.shape, images.device
+        u = torch.rand(3, B, 1, generator=self.generator, device=device)
+        most = round(self.shift * max(H, W))
+        dy, dx = (u[:2] * (2 * most + 1)).long() - most
+        rows = (torch.arange(H, device=device) + dy).clamp(0, H - 1)
+        columns = (torch.arange(W, device=device) + dx).clamp(0, W - 1)
+        return {"rows": rows, "columns": torch.where(u[2] < self.flip, columns.flip(1), columns)}
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """``(B, 3, H, W)`` of any type -> same shape and type."""
+        B, channels, H, W = inpt.shape
+        pixel = params["rows"].unsqueeze(2) * W + params["columns"].unsqueeze(1)  # (B, H, W)
+        pixel = pixel.view(B, 1, H * W).expand(-1, channels, -1)
+        return inpt.flatten(2).gather(2, pixel).view_as(inpt)
+
+
+class RandomCrop(v2.Transform):
+    """Cut a square out of each image, enlarge it to the image's size, and mirror it.
+
+    Args:
+        zoom: smallest side of the crop, as a share of the image's side, in (0, 1].
+        flip: probability of mirroring left to right.
+    """
+
+    def __init__(self, *, zoom: float = 0.63, flip: float = 0.5):
+        super().__init__()
+        self.zoom, self.flip = zoom, flip
         self.generator: torch.Generator | None = None
 
     def make_params(self, flat_inputs) -> dict:
@@ -34,11 +63,10 @@ class RandomView(v2.Transform):
         images = flat_inputs[0]
         u = torch.rand(4, len(images), generator=self.generator, device=images.device)
         side = self.zoom + (1 - self.zoom) * u[0]
-        room = (1 - side) + self.shift
         theta = torch.zeros(len(images), 2, 3, device=images.device)
         theta[:, 0, 0] = torch.where(u[1] < self.flip, -side, side)
         theta[:, 1, 1] = side
-        theta[:, :, 2] = ((2 * u[2:] - 1) * room).T
+        theta[:, :, 2] = ((2 * u[2:] - 1) * (1 - side)).T
         return {"theta": theta}
 
     def transform(self, inpt: Tensor, params: dict) -> Tensor:
@@ -80,8 +108,9 @@ class RandomColor(v2.Transform):
 # name -> the transforms of a float batch in [0, 1]
 AUGMENTATIONS = {
     "none": lambda: [],
-    "light": lambda: [RandomView(zoom=0.9, shift=0.1)],
-    "strong": lambda: [RandomView(zoom=math.sqrt(0.4), shift=0.0), RandomColor(0.3)],
+    "shift": lambda: [RandomShift(flip=0)],
+    "light": lambda: [RandomShift()],
+    "strong": lambda: [RandomCrop(), RandomColor(0.3)],
 }
 
 

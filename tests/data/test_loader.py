@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import v2
 
 from ltml import InputError, LabelMatrix, Split
-from ltml.data.augment import RandomColor, RandomView
+from ltml.data.augment import RandomColor, RandomCrop, RandomShift
 from ltml.data.loader import MEAN, STD, Loader, decode_image
 from ltml.seeding import generator
 
@@ -61,23 +62,43 @@ def test_augmentation_depends_on_seed_and_step_only(files):
     assert not torch.equal(other, first)
 
 
-def test_each_image_has_its_own_view():
-    view = RandomView(zoom=0.5)
+@pytest.mark.parametrize("view", [RandomCrop(zoom=0.5), RandomShift(shift=0.3), RandomColor()])
+def test_each_image_has_its_own_view(view):
     view.generator = generator(0, "t", 0)
     image = torch.rand(1, 3, 16, 16).repeat(8, 1, 1, 1)
     out = view(image)
-    assert len({tuple(x.flatten().tolist()) for x in out}) == 8
+    assert len({tuple(x.flatten().tolist()) for x in out}) > 5
 
 
-def test_view_without_randomness_is_the_identity_and_its_mirror():
+def test_views_without_randomness_are_the_identity_and_its_mirror():
     image = torch.rand(4, 3, 9, 9)
-    assert torch.allclose(RandomView(flip=0)(image), image, atol=1e-5)
-    assert torch.allclose(RandomView(flip=1)(image), image.flip(-1), atol=1e-5)
+    assert torch.allclose(RandomCrop(zoom=1, flip=0)(image), image, atol=1e-5)
+    assert torch.allclose(RandomCrop(zoom=1, flip=1)(image), image.flip(-1), atol=1e-5)
+    assert torch.equal(RandomShift(shift=0, flip=0)(image), image)
+    assert torch.equal(RandomShift(shift=0, flip=1)(image), image.flip(-1))
+
+
+def test_shifts_are_whole_and_repeat_the_edge():
+    image = torch.arange(2 * 3 * 5 * 7).view(2, 3, 5, 7)
+    shift = RandomShift(shift=0.5, flip=0.5)
+    shift.generator = generator(0, "t", 1)
+    padded = F.pad(image.double(), (4, 4, 4, 4), mode="replicate").long()
+    views = [
+        view if flip == 0 else view.flip(-1)
+        for dy in range(9)
+        for dx in range(9)
+        for flip in (0, 1)
+        for view in [padded[..., dy : dy + 5, dx : dx + 7]]
+    ]
+    for _ in range(20):
+        out = shift(image)
+        for i in range(2):
+            assert any(torch.equal(out[i], view[i]) for view in views)
 
 
 def test_zoomed_view_is_torchvisions_crop():
     """A crop at given corners equals torchvision's resized crop of the same corners."""
-    view, image = RandomView(zoom=0.5, flip=0), torch.rand(1, 3, 32, 32)
+    view, image = RandomCrop(zoom=0.5, flip=0), torch.rand(1, 3, 32, 32)
     params = {"theta": torch.tensor([[[0.5, 0, -0.5], [0, 0.5, -0.5]]])}
     expected = v2.functional.resized_crop(image, 0, 0, 16, 16, [32, 32], antialias=False)
     inside = (..., slice(1, -2), slice(1, -2))  # beyond the crop's edge torchvision sees nothing
@@ -139,7 +160,7 @@ def test_a_corrupt_file_is_named(files, tmp_path):
     [
         ({"image_size": 2}, "image_size=2"),
         ({"image_size": 32, "keep": "moon"}, "keep='moon'"),
-        ({"image_size": 32, "augment": "wild"}, "augment 'wild'.*none, light, strong"),
+        ({"image_size": 32, "augment": "wild"}, "augment 'wild'.*none, shift, light, strong"),
     ],
 )
 def test_bad_options_are_named(files, options, message):
