@@ -20,7 +20,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 figures: $(READY)
-	$(BIN)/python -m ltml.figures figures
+	$(BIN)/python figures/draw.py
 
 install: $(READY)
 

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -13,13 +15,13 @@ from ltml.errors import InputError
 
 __all__ = ["BASES", "DynamicGradientBalancing", "MultiLabelLoss"]
 
+Elements = Callable[..., tuple[Tensor, Tensor]]  # (z, y) -> loss, d loss / d z, elementwise
+
 
 def bce(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy of each element, torch's to the bit, and its derivative ``p - y``."""
-    log_p = F.logsigmoid(z)
-    loss = (1 - y).mul_(z).sub_(log_p)
-    # Fresh memory of (B, C) costs more than a pass over it: the one that is free takes p.
-    return loss, torch.sigmoid(z, out=log_p).sub_(y)
+    """Binary cross-entropy of each element, and its derivative ``p - y``."""
+    # log(1 + e^z) - y z; beyond 40 the logarithm is z to the last bit of float64.
+    return F.softplus(z, threshold=40).addcmul_(y, z, value=-1), z.sigmoid().sub_(y)
 
 
 def focal(z: Tensor, y: Tensor, gamma: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -60,13 +62,6 @@ def asymmetric(
     return torch.lerp(negative.mul_(log_q), positive.mul_(log_p), y).neg_(), gradient
 
 
-BASES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "bce": bce,
-    "focal": focal,
-    "asl": asymmetric,
-}
-
-
 def _probabilities(z: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return ``(p, 1 - p)`` and their logarithms, each exact in the far tails too."""
     tail = F.logsigmoid(z.abs())  # -log(1 + e^-|z|), never an overflow
@@ -86,8 +81,7 @@ class _WithGradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_output):
         (gradient,) = ctx.saved_tensors
-        # One pass, and bit for bit what torch's own mean gives: (gradient * 1) / elements.
-        return gradient / (gradient.numel() / grad_output), None, None
+        return gradient * (grad_output / gradient.numel()), None, None
 
 
 class _WithWeightedGradient(torch.autograd.Function):
@@ -104,6 +98,27 @@ class _WithWeightedGradient(torch.autograd.Function):
         gradient, y, weights = ctx.saved_tensors
         positive, negative = weights * (grad_output / gradient.numel())
         return torch.lerp(negative, positive, y).mul_(gradient), None, None, None, None
+
+
+def mean_of(elements: Elements, z: Tensor, y: Tensor, **options) -> Tensor:
+    """Return the mean of an elementwise loss, differentiated by its closed form."""
+    with torch.no_grad():
+        loss, gradient = elements(z, y, **options)
+    return _WithGradient.apply(z, loss.mean(), gradient)
+
+
+class Base(NamedTuple):
+    """A loss that can be balanced: its mean, and the value and derivative of each element."""
+
+    mean: Callable[[Tensor, Tensor], Tensor]
+    elements: Elements
+
+
+BASES = {
+    "bce": Base(F.binary_cross_entropy_with_logits, bce),
+    "focal": Base(partial(mean_of, focal), focal),
+    "asl": Base(partial(mean_of, asymmetric), asymmetric),
+}
 
 
 class MultiLabelLoss(nn.Module):
@@ -153,11 +168,6 @@ class MultiLabelLoss(nn.Module):
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of checked logits and targets of one floating type."""
         raise NotImplementedError
-
-
-def mean_with_gradient(z: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
-    """Return the mean of elementwise losses, differentiable in ``z`` by the gradient given."""
-    return _WithGradient.apply(z, loss.mean(), gradient)
 
 
 def _check_shapes(logits: Tensor, targets: Tensor, num_classes: int | None) -> None:
@@ -306,16 +316,17 @@ class DynamicGradientBalancing(MultiLabelLoss):
 
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         """Update the averages (in training), then return the weighted mean."""
+        mean, elements = BASES[self.base]
         with torch.no_grad():
-            loss, gradient = BASES[self.base](z, y)  # (B, C)
-            plain_mean = loss.mean() if self.strength == 0 else None
+            loss, gradient = elements(z, y)  # (B, C)
             loss_totals = class_totals(loss, y)  # (2, C)
             if self.training:
+                # Into the memory of the loss: fresh memory of (B, C) costs more than a pass.
                 self.observe(class_totals(torch.abs(gradient, out=loss), y))
             weights = self.weights.to(z.dtype)
             weighted_mean = (weights * loss_totals).sum() / gradient.numel()
-        if self.strength == 0:  # summed in torch's order, so that not a bit differs
-            return _WithGradient.apply(z, plain_mean, gradient)
+        if self.strength == 0:
+            return mean(z, y)  # the same number, to the last bit
         return _WithWeightedGradient.apply(z, weighted_mean, gradient, y, weights)
 
     def observe(self, totals: Tensor) -> None:

@@ -83,7 +83,7 @@ class DiversityEnhancement(nn.Module):
                 raise InputError(f"{name}={value} must be finite and not negative")
         self.classifier = nn.Linear(in_channels, num_classes)
         self.alpha, self.pairs, self.kappa, self.tau = alpha, pairs, kappa, tau
-        n = torch.ones(num_classes) if counts is None else torch.as_tensor(counts).float()
+        n = torch.ones(num_classes) if counts is None else torch.tensor(counts).float()
         if n.shape != (num_classes,) or (n < 0).any():
             raise InputError(
                 f"counts has shape {tuple(n.shape)}; give one count, not negative, for each of the "

@@ -14,7 +14,7 @@ from ltml.balancing import (
     asymmetric,
     class_totals,
     focal,
-    mean_with_gradient,
+    mean_of,
     over_ranks,
 )
 from ltml.errors import InputError
@@ -135,9 +135,7 @@ class FocalLoss(MultiLabelLoss):
 
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         """See :meth:`MultiLabelLoss.mean_loss`."""
-        with torch.no_grad():
-            loss, gradient = focal(z, y, self.gamma)
-        return mean_with_gradient(z, loss, gradient)
+        return mean_of(focal, z, y, gamma=self.gamma)
 
 
 class AsymmetricLoss(MultiLabelLoss):
@@ -167,9 +165,8 @@ class AsymmetricLoss(MultiLabelLoss):
 
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         """See :meth:`MultiLabelLoss.mean_loss`."""
-        with torch.no_grad():
-            loss, gradient = asymmetric(z, y, self.gamma_neg, self.gamma_pos, self.clip)
-        return mean_with_gradient(z, loss, gradient)
+        options = {"gamma_neg": self.gamma_neg, "gamma_pos": self.gamma_pos, "clip": self.clip}
+        return mean_of(asymmetric, z, y, **options)
 
 
 class DistributionBalancedLoss(MultiLabelLoss):

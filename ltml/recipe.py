@@ -63,6 +63,8 @@ class Recipe:
     """Split to train on; default: the data set's own."""
     test_split: str | None = None
     """Split to evaluate on; default: the data set's own."""
+    data_seed: int = 0
+    """Pictograms: seed of the scenes. Another seed is another data set, to choose settings on."""
     sampler: str = "uniform"
     """Which images are drawn: uniform, class-aware or group."""
     ridge: float = 0.0
@@ -101,7 +103,7 @@ class Recipe:
     """Random views: none, shift, light (shift and mirror) or strong (crop, mirror and colour);
     default: light, but shift for pictograms, whose mirror images are never tested."""
     epochs: int | None = None
-    """Passes over as many images as the training split has; default 14, unless steps are given."""
+    """Passes over as many images as the training split has; default 7, unless steps are given."""
     steps: int | None = None
     """Training steps, instead of epochs."""
     batch_size: int = 64
@@ -181,8 +183,10 @@ def load_data(recipe: Recipe) -> LongTailData:
         raise InputError(
             "data 'pictograms' has its own splits; leave train_split and test_split out"
         )
-    if recipe.data == "pictograms" and recipe.image_size is not None:
-        options["image_size"] = recipe.image_size  # drawn at the size that is wanted
+    if recipe.data == "pictograms":
+        options["seed"] = recipe.data_seed
+        if recipe.image_size is not None:
+            options["image_size"] = recipe.image_size  # drawn at the size that is wanted
     return datasets.load(recipe.data, root=recipe.root, **options)
 
 
@@ -192,6 +196,10 @@ def build_model(recipe: Recipe, labels: LabelMatrix) -> Classifier:
         torch.manual_seed(recipe.seed)
         backbone = make_backbone(recipe.backbone, weights=recipe.weights)
         head = HEADS[recipe.diversity](feature_channels(backbone), labels, recipe)
+        # Begin by expecting each class as often as the average one: else most of the gradient that
+        # rare classes ever get is the first epoch's news that labels are rare.
+        prior = min(max(labels.cardinality / labels.num_classes, 1e-3), 0.5)
+        nn.init.constant_(head.classifier.bias, math.log(prior / (1 - prior)))
     model = Classifier(backbone, head, freeze=recipe.freeze)
     return model.to(memory_format=torch.channels_last)
 

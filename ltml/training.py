@@ -90,7 +90,7 @@ def fit(
 
     # Steps are grouped into epochs of as many images as the training split has.
     per_epoch = math.ceil(len(labels) / recipe.batch_size)
-    steps = recipe.steps or per_epoch * (recipe.epochs or 14)
+    steps = recipe.steps or per_epoch * (recipe.epochs or 7)
     ends = [*range(per_epoch, steps, per_epoch), steps]
 
     criterion = build_loss(recipe, labels).to(device)

@@ -65,11 +65,11 @@ def test_training_prints_every_class_with_positives(tree, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_demo_trains_two_runs_and_draws(tmp_path, capsys):
+def test_demo_trains_three_runs_and_draws(tmp_path, capsys):
     out = tmp_path / "demo"
     for _ in range(2):  # a demo may be repeated
         assert ltml("demo", "--out", out, "--steps", "2") == 0
-    assert len(list(out.glob("*/summary.json"))) == 2
+    assert len(list(out.glob("*/summary.json"))) == 3
     assert list(out.glob("figures/*.png"))
     assert len(list(out.glob("figures/*.png"))) == len(list(out.glob("figures/*.svg")))
     assert "class-aware" in capsys.readouterr().out
@@ -146,12 +146,54 @@ def test_bad_arguments_get_code_2(tmp_path, monkeypatch, capsys, args, named):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture(scope="module")
+def label_csv(tmp_path_factory):
+    file = tmp_path_factory.mktemp("labels") / "train.csv"
+    rows = ["a.jpg,0 1", "b.jpg,0", "c.jpg,0 2", "d.jpg,0 1 2", "e.jpg,1"]
+    file.write_text("image,labels\n" + "\n".join(rows) + "\n")
+    return file
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "class-aware", "group"])
+def test_audit_prints_rates_and_json(label_csv, capsys, sampler):
+    args = ["audit", "--labels", label_csv, "--sampler", sampler, "--draws", 640]
+    assert ltml(*args, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["draws"] == 640
+    assert set(found["classes"]) == {"class 0", "class 1", "class 2"}
+    assert ltml(*args) == 0
+    assert "effective images" in capsys.readouterr().out
+
+
+def test_audit_of_a_data_set_and_of_a_broken_list(tree, label_csv, tmp_path, capsys):
+    args = ["--data", "coco", "--root", tree, "--train-split", "train", "--test-split", "test"]
+    assert ltml("audit", *args, "--sampler", "group") == 0
+    assert "umbrella" in capsys.readouterr().out
+    (tmp_path / "bad.csv").write_text("image,labels\na.jpg,0 x\n")
+    assert ltml("audit", "--labels", tmp_path / "bad.csv") == 2
+    assert "bad.csv" in capsys.readouterr().err
+    assert ltml("audit", "--labels", label_csv, "--sampler", "group", "--ridge", "-1") == 2
+    assert "ridge" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ablate_writes_a_table_and_a_figure(tree, tmp_path, capsys):
+    args = ["ablate", "--data", "coco", "--root", tree, "--train-split", "train",
+            "--test-split", "test", "--out", tmp_path / "grid", "--seeds", 1,
+            "--steps", 2, "--batch-size", 8, "--only", "uniform/bce/off",
+            "group/dgb/dem"]  # fmt: skip
+    assert ltml(*args) == 0
+    assert len(pd.read_csv(tmp_path / "grid" / "ablation.csv")) == 2
+    assert (tmp_path / "grid" / "ablation.svg").exists()
+    assert "group" in capsys.readouterr().out
+
+
 def test_the_installed_program_answers():
     done = subprocess.run(
         [sys.executable, "-m", "ltml.cli", "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0
-    for command in ("demo", "train", "compare", "data"):
+    for command in ("demo", "train", "compare", "ablate", "audit", "data"):
         assert command in done.stdout
 
 
