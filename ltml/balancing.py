@@ -128,9 +128,10 @@ class MultiLabelLoss(nn.Module):
     lower precision are cast to float32, under autocast too. Targets may be of any type, hard or
     soft.
 
-    Shapes are always checked. NaN logits and targets outside [0, 1] are looked for in every batch
-    on the CPU, where that costs a few per cent, and in the first batch elsewhere, where each look
-    would make the host wait; later a NaN shows in the loss that is logged. Not when compiled.
+    Shapes are always checked. On the CPU so are the targets' range, at a few per cent of the time,
+    and, where the loss is not finite, the logits. Elsewhere each look would make the host wait, so
+    it is taken at the first batch only; a NaN that comes later shows in the loss that is logged.
+    Compiled, only shapes are checked.
 
     Args:
         num_classes: number of classes ``C`` that logits must have; ``None`` for any.
@@ -238,8 +239,8 @@ class DynamicGradientBalancing(MultiLabelLoss):
         w = s \cdot \operatorname{clip}\left((T / G)^{\text{strength}}, 1/m, m\right), \qquad
         s : \sum w G = \sum G
 
-    multiply the positives and the negatives of each class; a soft target is weighed by :math:`y
-    w^+_c + (1 - y) w^-_c`. A ratio :math:`R` between two entries becomes
+    multiply the positives and the negatives of each class. An element with a soft target is shared
+    out: weighed by :math:`y w^+_c + (1 - y) w^-_c`, and its :math:`|p - y|` counted likewise. A ratio :math:`R` between two entries becomes
     :math:`R^{1 - \text{strength}}`, while the total gradient, and so the learning rate that fits,
     stays what it was. Strength 0 is the plain loss, bit for bit.
 
@@ -248,14 +249,17 @@ class DynamicGradientBalancing(MultiLabelLoss):
     The averages take in the present batch first and weigh it then: a rare class's first positive
     meets a statistic that already counts it, not the largest weight. They start from 0, which is a
     common factor on all of :math:`G` and cancels in :math:`w`, so there is no bias to correct. In
-    eval mode they rest. They are summed over ranks when ``torch.distributed`` is initialised, and
-    a non-finite batch (fp16 overflow) leaves them alone. The weights carry no gradient.
+    eval mode they rest. When ``torch.distributed`` is initialised they are summed over the ranks,
+    which must then all call the loss. What is not finite (fp16 overflow) leaves them alone. All of
+    them are buffers, so a training that resumes from its ``state_dict`` goes on exactly. The
+    weights carry no gradient.
 
     Args:
         num_classes: number of classes ``C``.
         strength: how far to equalise, from 0 (not at all) to 1 (fully).
         momentum: of the moving averages, in [0, 1): 0.99 looks back about 100 batches.
-        max_weight: clip bound :math:`m` of the weights, at least 1.
+        max_weight: clip bound :math:`m` of the weights, at least 1. A class without any positive so
+            far has it, to no effect.
         base: loss to balance, with its own gradient in place of :math:`p - y`: ``"bce"``,
             ``"focal"`` (gamma 2) or ``"asl"`` (gamma 4 and 0, clip 0.05).
 
@@ -326,7 +330,7 @@ class DynamicGradientBalancing(MultiLabelLoss):
             weights = self.weights.to(z.dtype)
             weighted_mean = (weights * loss_totals).sum() / gradient.numel()
         if self.strength == 0:
-            return mean(z, y)  # the same number, to the last bit
+            return mean(z, y)  # the plain loss itself, to the last bit
         return _WithWeightedGradient.apply(z, weighted_mean, gradient, y, weights)
 
     def observe(self, totals: Tensor) -> None:

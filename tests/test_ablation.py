@@ -82,8 +82,8 @@ def test_means_and_deviations_are_those_of_numpy():
     for sampler in ("uniform", "group"):
         values = table[table.sampler == sampler]
         assert summary.seeds[sampler] == 3
-        assert summary.tail[sampler] == pytest.approx(np.mean(values.tail))
-        assert summary.tail_std[sampler] == pytest.approx(np.std(values.tail, ddof=1))
+        assert summary["tail"][sampler] == pytest.approx(np.mean(values["tail"]))
+        assert summary.tail_std[sampler] == pytest.approx(np.std(values["tail"], ddof=1))
     assert summary.mAP.is_monotonic_decreasing
     fig, ax = plots.ablation(table)
     assert [t.get_text() for t in ax.get_yticklabels()][-1].startswith(summary.index[0])
