@@ -124,9 +124,8 @@ BASES = {
 class MultiLabelLoss(nn.Module):
     """Check and cast what every loss is called with: ``loss(logits, targets) -> scalar``.
 
-    All losses are the mean over the ``B * C`` elements, so their values can be compared. Logits of
-    lower precision are cast to float32, under autocast too. Targets may be of any type, hard or
-    soft.
+    All losses are the mean over the ``B * C`` elements, so their values can be compared. Lower
+    precision is cast to float32, under autocast too. Targets may be of any type, hard or soft.
 
     Shapes are always checked. On the CPU so are the targets' range, at a few per cent of the time,
     and, where the loss is not finite, the logits. Elsewhere each look would make the host wait, so
@@ -214,9 +213,15 @@ def class_totals(x: Tensor, y: Tensor) -> Tensor:
     Returns:
         ``(2, C)``: over positives (elements weighed by ``y``), over negatives (by ``1 - y``).
     """
-    total = x.sum(0)
-    positive = x.mul_(y).sum(0)
+    total = _sum_of_rows(x)
+    positive = _sum_of_rows(x.mul_(y))
     return torch.stack([positive, (total - positive).clamp_(min=0)])  # never < 0 by rounding
+
+
+def _sum_of_rows(x: Tensor) -> Tensor:
+    # By blocks of rows, so that each CPU thread reads the rows it wrote: threads that share out the
+    # columns instead fetch half of them from each other's caches, which can double the time.
+    return x.unflatten(0, (32, -1)).sum(1).sum(0) if len(x) % 32 == 0 else x.sum(0)
 
 
 def over_ranks(totals: Tensor) -> Tensor:
@@ -240,9 +245,10 @@ class DynamicGradientBalancing(MultiLabelLoss):
         s : \sum w G = \sum G
 
     multiply the positives and the negatives of each class. An element with a soft target is shared
-    out: weighed by :math:`y w^+_c + (1 - y) w^-_c`, and its :math:`|p - y|` counted likewise. A ratio :math:`R` between two entries becomes
-    :math:`R^{1 - \text{strength}}`, while the total gradient, and so the learning rate that fits,
-    stays what it was. Strength 0 is the plain loss, bit for bit.
+    out: weighed by :math:`y w^+_c + (1 - y) w^-_c`, and its :math:`|p - y|` counted likewise. A
+    ratio :math:`R` between two entries becomes :math:`R^{1 - \text{strength}}`, while the total
+    gradient, and so the learning rate that fits, stays what it was. Strength 0 is the plain loss,
+    bit for bit.
 
     This is our formulation of what the abstract below states; its details are not public to us.
 
@@ -258,8 +264,7 @@ class DynamicGradientBalancing(MultiLabelLoss):
         num_classes: number of classes ``C``.
         strength: how far to equalise, from 0 (not at all) to 1 (fully).
         momentum: of the moving averages, in [0, 1): 0.99 looks back about 100 batches.
-        max_weight: clip bound :math:`m` of the weights, at least 1. A class without any positive so
-            far has it, to no effect.
+        max_weight: clip bound :math:`m`, at least 1; what a class never seen has, to no effect.
         base: loss to balance, with its own gradient in place of :math:`p - y`: ``"bce"``,
             ``"focal"`` (gamma 2) or ``"asl"`` (gamma 4 and 0, clip 0.05).
 
@@ -269,7 +274,6 @@ class DynamicGradientBalancing(MultiLabelLoss):
         | https://doi.org/10.1109/TMM.2025.3535395
 
     Example:
-        >>> _ = torch.manual_seed(0)
         >>> loss = DynamicGradientBalancing(2, strength=1)
         >>> targets = torch.tensor([[1, 0], [1, 0], [1, 0], [0, 1]])
         >>> logits = torch.zeros(4, 2, requires_grad=True)
@@ -304,10 +308,9 @@ class DynamicGradientBalancing(MultiLabelLoss):
             raise InputError(f"max_weight is {max_weight}; give 1 (no weighting) or more")
         if base not in BASES:
             raise InputError(f"base is {base!r}; give one of {', '.join(BASES)}")
-        self.strength, self.momentum, self.max_weight = strength, momentum, max_weight
-        self.base = base
-        self.register_buffer("magnitudes", torch.zeros(2, num_classes))
-        self.magnitudes: Tensor  # (2, C) moving averages of G+ and G-, up to a common factor
+        self.strength, self.momentum = strength, momentum
+        self.max_weight, self.base = max_weight, base
+        self.register_buffer("magnitudes", torch.zeros(2, num_classes))  # averages of G+ and G-
 
     @property
     def weights(self) -> Tensor:

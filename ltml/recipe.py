@@ -71,7 +71,7 @@ class Recipe:
     """Group sampling: 0 balances inside groups exactly, more keeps more distinct images."""
     share: str = "classes"
     """Group sampling: each group's share of a batch, by its classes, equal, or by its images."""
-    uniform: float = 0.0
+    uniform: float = 0.3
     """Group sampling: fraction of every batch that is drawn uniformly instead."""
     loss: str = "bce"
     """bce, weighted-bce, class-balanced, focal, asl, db, eql-v2, dgb, dgb-focal or dgb-asl."""
@@ -83,7 +83,7 @@ class Recipe:
     """Gradient balancing: largest weight of a class, and smallest inverse."""
     diversity: str = "off"
     """Head: off (average pooling), attention (class attention), dem (with fusion)."""
-    alpha: float = 0.3
+    alpha: float = 0.6
     """Diversity enhancement: strongest fusion with another category."""
     pairs: bool = False
     """Diversity enhancement: also train on pairs of images, rare ones preferred as partners."""
@@ -110,8 +110,10 @@ class Recipe:
     """Images a step."""
     optimizer: str = "adamw"
     """adamw or sgd (momentum 0.9)."""
-    lr: float = 5e-3
+    lr: float = 1e-2
     """Peak learning rate."""
+    backbone_lr: float = 1.0
+    """Learning rate of the backbone, as a multiple of lr; below 1 spares pretrained weights."""
     weight_decay: float = 1e-2
     """Weight decay, not applied to biases and normalisation."""
     schedule: str = "cosine"
@@ -135,7 +137,7 @@ class Recipe:
                 raise InputError(f"{name}={value} is too small; give at least 1")
         if self.batch_size < 2:
             raise InputError(f"batch_size={self.batch_size}: give at least 2, for batch norm")
-        for name in ("lr", "clip"):
+        for name in ("lr", "backbone_lr", "clip"):
             if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
                 raise InputError(f"{name}={getattr(self, name)} must be positive and finite")
         for name in ("weight_decay", "warmup", "seed", "freeze"):
@@ -237,12 +239,15 @@ def suitable_size(split: Split, recipe: Recipe) -> int:
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """Decay matrices and kernels, not biases and normalisation."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in trained if p.ndim > 1]
-    vectors = [p for p in trained if p.ndim <= 1]
-    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    groups = []
+    for module, scale in ((model.backbone, recipe.backbone_lr), (model.head, 1.0)):
+        trained = [p for p in module.parameters() if p.requires_grad]
+        for matrices, decay in ((True, recipe.weight_decay), (False, 0.0)):
+            params = [p for p in trained if (p.ndim > 1) == matrices]
+            groups.append({"params": params, "weight_decay": decay, "scale": scale})
+    groups = [group for group in groups if group["params"]]  # a frozen backbone has none
     options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    fused = matrices[0].device.type in ("cpu", "cuda")
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, fused=fused, **options)
     return torch.optim.AdamW(groups, fused=fused, **options)

@@ -124,7 +124,7 @@ def fit(
             for _ in range(end - step):
                 images, targets = next(batches)  # (B, 3, S, S), (B, C)
                 for group in optimizer.param_groups:
-                    group["lr"] = recipe.lr * lr_factor(recipe, step, steps)
+                    group["lr"] = recipe.lr * group["scale"] * lr_factor(recipe, step, steps)
                 model.head.generator = generator(recipe.seed, "fusion", step, device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16(device)):
                     logits, targets = model.enhance(images, targets)  # (B, C), or (2B, C) paired
