@@ -1,6 +1,7 @@
 """Draw the figures of this folder from the records beside it; `make figures` runs it.
 
-The records are small copies of runs (no weights). Commands that make them anew stand in README.md.
+The records are small copies of runs (no weights) and the table of an ablation. The commands that
+make them anew stand in README.md, whose table is written from the same records.
 """
 
 from pathlib import Path
@@ -10,9 +11,11 @@ import pandas as pd
 
 matplotlib.use("Agg")
 
-from ltml import Run, plots
+from ltml import Run, ablation, plots
+from ltml.runs import write_atomically
 
 HERE = Path(__file__).resolve().parent
+BEGIN, END = "<!-- ablation: written by make figures -->", "<!-- end of ablation -->"
 
 
 def main() -> None:
@@ -31,6 +34,12 @@ def main() -> None:
         figures["ablation"] = plots.ablation(pd.read_csv(table))
     for name, (figure, _) in figures.items():
         plots.save(figure, HERE / name)
+    if table.is_file():
+        readme = HERE.parent / "README.md"
+        before, after = readme.read_text(encoding="utf-8").split(BEGIN)[0], END
+        after += readme.read_text(encoding="utf-8").split(END)[1]
+        block = f"{BEGIN}\n{ablation.markdown(pd.read_csv(table))}\n"
+        write_atomically(readme, lambda part: part.write_text(before + block + after, "utf-8"))
 
 
 if __name__ == "__main__":

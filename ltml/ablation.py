@@ -17,7 +17,7 @@ from ltml.runs import Run, write_csv
 from ltml.sampler import SAMPLERS
 from ltml.training import fit
 
-__all__ = ["COLUMNS", "FAST", "Cell", "ablate", "cells", "summarise"]
+__all__ = ["COLUMNS", "FAST", "Cell", "ablate", "cells", "markdown", "summarise"]
 
 COLUMNS = ["data", "sampler", "loss", "diversity", "seed", "mAP", *GROUPS, "gradient_imbalance"]
 COLUMNS += ["seconds"]
@@ -144,6 +144,22 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     for name in measures:
         out[name], out[f"{name}_std"] = groups[name].mean(), groups[name].std()
     return out.reset_index().sort_values("mAP", ascending=False, ignore_index=True)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Mean ± deviation over seeds as a Markdown table, by descending mAP.
+
+    Args:
+        table: a row a run, as :func:`ablate` returns it.
+    """
+    summary = summarise(table)
+    measures = ["mAP", *GROUPS, "gradient_imbalance"]
+    head = ["sampler", "loss", "diversity", *measures]
+    lines = [f"| {' | '.join(head)} |".replace("_", " "), "|---" * 3 + "|---:" * 5 + "|"]
+    for _, row in summary.iterrows():
+        numbers = [f"{row[name]:.1f} ± {row[f'{name}_std']:.1f}" for name in measures]
+        lines.append(f"| {' | '.join([row.sampler, row.loss, row.diversity, *numbers])} |")
+    return "\n".join(lines)
 
 
 def _finished(folder: Path, recipe: Recipe) -> bool:

@@ -347,9 +347,9 @@ def ablation(table: pd.DataFrame, *, ax: Axes | None = None) -> tuple[Figure, Ax
         ax.set_ylim(-0.7, len(order) - 0.3)
         ax.grid(True, axis="both")
         ax.set_xlabel(f"mAP (%), mean and deviation over {int(groups.size().max())} seeds")
-        best = order[-1]
+        best = means.loc[order[-1]]
         ax.set_title(
-            f"{best}: {means.mAP[best]:.1f} mAP, {means.tail[best]:.1f} in the tail (best of "
+            f"{order[-1]}: {best['mAP']:.1f} mAP, {best['tail']:.1f} in the tail (best of "
             f"{len(order)})"
         )
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / (0.27 * len(order) + 1)), ncols=4)

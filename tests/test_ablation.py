@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,14 @@ def test_means_and_deviations_are_those_of_numpy():
     fig, ax = plots.ablation(table)
     assert [t.get_text() for t in ax.get_yticklabels()][-1].startswith(summary.index[0])
     plots.plt.close(fig)
+
+
+def test_readme_shows_the_committed_table():
+    root = Path(__file__).resolve().parents[1]
+    table = pd.read_csv(root / "figures" / "ablation.csv")
+    assert list(table) == ablation.COLUMNS
+    assert table.groupby(ablation.COLUMNS[:4]).seed.nunique().min() >= 3
+    assert ablation.markdown(table) in (root / "README.md").read_text(encoding="utf-8")
 
 
 def test_bad_input_is_named():

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from ltml.data import LongTailData, load
-from ltml.data.pictograms import GLYPHS, PROFILE, draw_scenes, export_coco
+from ltml.data.pictograms import PROFILE, export_coco
+from ltml.data.scenes import GLYPHS, draw_scenes
 from ltml.errors import InputError
 
 VOC_LT = [775, 479, 249, 240, 154, 100, 82, 64, 48, 34, 29, 20, 17, 14, 11, 8, 7, 6, 5, 4]
