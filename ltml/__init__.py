@@ -1,18 +1,25 @@
 """ltml: a workbench for long-tailed multi-label image recognition."""
 
 from ltml.data import LongTailData, Split, load
+from ltml.diversity import DiversityEnhancement
 from ltml.errors import InputError
 from ltml.gradients import GradientLedger
 from ltml.labels import LabelMatrix
+from ltml.loss import LOSSES, DynamicGradientBalancing, make_loss
 from ltml.metrics import average_precision, group_map
 from ltml.recipe import Recipe
 from ltml.runs import Run
-from ltml.sampler import ClassAwareSampler, UniformSampler
+from ltml.sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
 from ltml.training import fit
 
 __all__ = [
+    "LOSSES",
+    "SAMPLERS",
     "ClassAwareSampler",
+    "DiversityEnhancement",
+    "DynamicGradientBalancing",
     "GradientLedger",
+    "GroupSampler",
     "InputError",
     "LabelMatrix",
     "LongTailData",
@@ -24,5 +31,6 @@ __all__ = [
     "fit",
     "group_map",
     "load",
+    "make_loss",
 ]
 __version__ = "0.1.0"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ltml.balance import balance_groups, check_groups
 from ltml.errors import InputError
+from ltml.group_weights import balance_groups, check_groups
 from ltml.labels import LabelMatrix
 
 __all__ = ["Audit", "audit", "effective_size", "frontier"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ltml.audit import Audit, audit
-from ltml.balance import check_groups
 from ltml.errors import InputError
+from ltml.group_weights import check_groups
 from ltml.labels import LabelMatrix
 
 __all__ = ["Sampler"]

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from ltml.balance import balance_batch, balance_groups, check_groups, group_shares
 from ltml.batches import Sampler
 from ltml.draws import AliasTables, ShuffledPasses, rounded_shares
 from ltml.errors import InputError
+from ltml.group_weights import balance_batch, balance_groups, check_groups, group_shares
 from ltml.labels import LabelMatrix
 from ltml.seeding import generator
 

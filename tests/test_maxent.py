@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog, minimize
 
 from ltml.audit import frontier
-from ltml.balance import balance_groups, check_groups, group_shares, groups_by_log_count
 from ltml.errors import InputError
+from ltml.group_weights import balance_groups, check_groups, group_shares, groups_by_log_count
 from ltml.labels import LabelMatrix
 from ltml.maxent import Rows, maximum_entropy
 from ltml.sampler import GroupSampler, UniformSampler
