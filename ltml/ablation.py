@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from ltml.data import LongTailData
+from ltml.data.loader import in_memory
 from ltml.errors import InputError
 from ltml.labels import GROUPS
 from ltml.loss import LOSSES
-from ltml.recipe import HEADS, Recipe, load_data
+from ltml.recipe import HEADS, Recipe, load_data, suitable_size
 from ltml.runs import Run, write_csv
 from ltml.sampler import SAMPLERS
 from ltml.training import fit
@@ -106,7 +107,10 @@ def ablate(
     for recipe in recipes.values():
         recipe.check()
     todo = [cell for cell in grid if not _finished(out / cell.folder, recipes[cell])]
-    data = load_data(base) if todo else None
+    if todo:
+        data = load_data(base)
+        base = replace(base, image_size=base.image_size or suitable_size(data.train, base))
+        data = in_memory(data, base.image_size, progress=progress)
     if jobs == 1:
         for cell in todo:
             _train(recipes[cell], data, out / cell.folder, progress)
@@ -126,9 +130,11 @@ def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         row = {name: run.recipe[name] for name in COLUMNS[:5]}
-        row |= {name: 100 * (run.summary[name] or float("nan")) for name in ("mAP", *GROUPS)}
+        shares = {name: run.summary[name] for name in ("mAP", *GROUPS)}  # None: no such class
+        row |= {name: None if x is None else 100 * x for name, x in shares.items()}
         rows.append(row | {name: run.summary[name] for name in COLUMNS[-2:]})
-    return pd.DataFrame(rows, columns=COLUMNS).round(2)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype(dict.fromkeys(COLUMNS[5:], float)).round(2)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Train a classifier by a recipe, and leave a run on disk."""
 
+import logging
 import math
 import shutil
 import time
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ltml.data import LongTailData, Split
-from ltml.data.loader import Loader
+from ltml.data.loader import Loader, not_shown
 from ltml.errors import InputError
 from ltml.gradients import GradientLedger, GradientRecord
 from ltml.metrics import average_precision, group_map
@@ -41,6 +42,8 @@ from ltml.runs import (
 from ltml.seeding import generator
 
 __all__ = ["evaluate", "fit"]
+
+log = logging.getLogger(__name__)
 
 
 def fit(
@@ -115,9 +118,12 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", _describe(recipe, data))
 
+    log.info(
+        "%s: %d steps of %d images on %s", out.name, steps, recipe.batch_size, _device_name(device)
+    )
     batches = train.batches(sampler, seed=recipe.seed)
     metrics, per_class, step = [], [], 0
-    with tqdm(total=steps, desc=out.name, unit="step", disable=not progress) as bar:
+    with tqdm(total=steps, desc=out.name, unit="step", disable=not_shown(progress)) as bar:
         for epoch, end in enumerate(ends, 1):
             model.train()
             total_loss = torch.zeros((), device=device)

@@ -56,7 +56,7 @@ def test_a_finished_cell_is_never_trained_again(small_data, tmp_path, monkeypatc
         run = Run.load(tmp_path / cell.folder)
         assert row.mAP == pytest.approx(100 * run.summary["mAP"], abs=0.006)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "ablation.csv"), table)
-    with pytest.raises(InputError, match=r"was trained with lr=0.002, not 0.1"):
+    with pytest.raises(InputError, match=r"was trained with lr=0.01, not 0.1"):
         ablation.ablate(Recipe(**{**vars(small_data), "lr": 0.1}), grid, tmp_path)
 
 

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from ltml.data import Split
+from ltml.data import LongTailData, Split
 from ltml.data.augment import make_augmentation
 from ltml.errors import InputError
 from ltml.seeding import generator
 
-__all__ = ["Loader", "decode_image"]
+__all__ = ["Loader", "decode_image", "in_memory", "not_shown"]
 
 # ImageNet's statistics, which torchvision's weights expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -113,7 +114,7 @@ class Loader:
                 [v2.functional.resize(part, [size, size]) for part in images.split(1024)]
             )
         out = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
-        bar = tqdm(total=len(images), desc="decode", unit="img", disable=not progress, leave=False)
+        bar = tqdm(total=len(images), desc="decode", unit="img", disable=not_shown(progress))
         with ThreadPoolExecutor(self.workers) as pool, bar:
             try:
                 for i, image in enumerate(pool.map(lambda p: decode_image(p, size), images)):
@@ -184,6 +185,21 @@ class Loader:
     def _collect(self, index: Tensor, futures: Sequence) -> tuple[Tensor, Tensor]:
         pixels = torch.stack([future.result() for future in futures])
         return index, pixels.to(self.device, non_blocking=True)
+
+
+def in_memory(data: LongTailData, image_size: int, *, progress: bool = False) -> LongTailData:
+    """Decode a data set's images once, for several trainings, where they fit in memory."""
+
+    def decoded(split: Split) -> Split:
+        pixels = Loader(split, image_size=image_size, progress=progress).pixels
+        return split if pixels is None else replace(split, images=pixels)
+
+    return replace(data, train=decoded(data.train), test=decoded(data.test))
+
+
+def not_shown(progress: bool) -> bool | None:
+    """``disable`` of a tqdm bar: None leaves it out where nobody watches, as in a log file."""
+    return None if progress else True
 
 
 def _where_it_fits(size: int, device: torch.device) -> str:

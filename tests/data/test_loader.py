@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import v2
 
-from ltml import InputError, LabelMatrix, Split
+from ltml import InputError, LabelMatrix, LongTailData, Split
 from ltml.data.augment import RandomColor, RandomCrop, RandomShift
-from ltml.data.loader import MEAN, STD, Loader, decode_image
+from ltml.data.loader import MEAN, STD, Loader, decode_image, in_memory
 from ltml.seeding import generator
 
 
@@ -49,6 +49,14 @@ def test_wherever_images_are_kept_batches_are_the_same(files, keep):
     for ours, theirs in zip(batches, reference, strict=True):
         assert torch.equal(ours[0], theirs[0])
         assert torch.equal(ours[1], theirs[1])
+
+
+def test_images_are_decoded_once_for_several_trainings(files):
+    data = in_memory(LongTailData("files", files, files), 32)
+    ((images, _),) = Loader(data.test, image_size=32).batches([torch.arange(12)])
+    ((expected, _),) = Loader(files, image_size=32).batches([torch.arange(12)])
+    assert torch.equal(images, expected)
+    assert data.train.labels == files.labels
 
 
 def test_augmentation_depends_on_seed_and_step_only(files):
