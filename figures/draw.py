@@ -18,13 +18,21 @@ HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- ablation: written by make figures -->", "<!-- end of ablation -->"
 
 
+def before_after(baseline: Run, method: Run):
+    """Two panels with one gradient axis."""
+    with plots.style():
+        figure, axes = plots.plt.subplots(2, 1, figsize=(9, 7.6), sharey=True)
+    for ax, run in zip(axes, (baseline, method), strict=True):
+        plots.gradient_magnitudes(run, ax=ax)
+    return figure, axes
+
+
 def main() -> None:
     """Write every figure as SVG and 200-dpi PNG."""
     baseline, method = (Run.load(HERE / "records" / name) for name in ("baseline", "method"))
     figures = {
         "label_counts": plots.label_counts(baseline),
-        "gradient_baseline": plots.gradient_magnitudes(baseline),
-        "gradient_method": plots.gradient_magnitudes(method),
+        "gradient_before_after": before_after(baseline, method),
         "gradient_heatmap": plots.gradient_heatmap(baseline),
         "class_ap": plots.class_ap([baseline, method]),
         "group_map": plots.group_bars([baseline, method]),

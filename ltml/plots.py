@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogFormatter
 
 from ltml.errors import InputError
 from ltml.labels import GROUPS, LabelMatrix
@@ -103,7 +104,7 @@ def label_counts(
         fig, ax = _axes(ax)
         _group_bars(ax, np.arange(len(table)), table["count"], table.group)
         if log and (table["count"] > 0).any():
-            ax.set_yscale("log")
+            _log_axis(ax)
         _class_axis(ax, table)
         ax.set_ylabel("training images")
         most, least = table["count"].max(), table["count"].min()
@@ -168,7 +169,7 @@ def gradient_magnitudes(
             ax.plot(x, table.grad_pos / table.grad_neg, "D", ms=6, color="#00527A")
             ax.axhline(1, color="#3B3B3B", lw=1)
         if log:
-            ax.set_yscale("log")
+            _log_axis(ax)
         else:
             ax.set_ylim(bottom=0)
         _class_axis(ax, table)
@@ -263,15 +264,16 @@ def class_ap(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figu
                 ms=7,
                 label=run.name,
             )
-        ax.set_ylim(0, 104)
+        ax.set_ylim(0, 112)  # the groups' names stand above 100
+        ax.set_yticks(range(0, 101, 20))
         _class_axis(ax, table)
         ax.set_ylabel("average precision (%)")
-        means = run.classes.groupby("group").ap.mean()
-        worst = min(means.index, key=means.get)
-        ax.set_title(
-            f"{runs[-1].name}: {worst} classes are ranked worst, {100 * means[worst]:.0f} % AP on "
-            "average"
-        )
+        rarest = table.group.iloc[-1]
+        means = [
+            f"{100 * run.classes.ap[run.classes.group == rarest].mean():.0f} % with {run.name}"
+            for run in runs
+        ]
+        ax.set_title(f"AP of the {rarest} classes, on average: {', '.join(means)}")
         if len(runs) > 1:
             ax.legend(loc="lower left")
     return fig, ax
@@ -303,14 +305,15 @@ def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Fi
             ax.bar_label(bars, fmt="%.1f", fontsize=9 if len(runs) < 4 else 7, padding=1)
         ax.set_xticks(range(len(names)), ["all classes", *GROUPS])
         ax.set_ylabel("mAP (%)")
-        ax.set_ylim(0, 108)
+        ax.set_ylim(0, 120 if len(runs) > 1 else 108)  # room for the legend
+        ax.set_yticks(range(0, 101, 20))
         if len(runs) > 1:
             gain = values[-1] - values[0]
             ax.set_title(
                 f"{runs[-1].name} against {runs[0].name}: {gain[0]:+.1f} mAP, {gain[3]:+.1f} "
                 "in the tail"
             )
-            ax.legend(loc="upper right", ncols=2)
+            ax.legend(loc="upper center", ncols=4)
         else:
             ax.set_title(f"{runs[0].name}: {values[0][0]:.1f} mAP")
     return fig, ax
@@ -419,6 +422,13 @@ def _group_bands(ax: Axes, table: pd.DataFrame) -> None:
                 va="top",
                 color="#555555",
             )
+
+
+def _log_axis(ax: Axes) -> None:
+    """Make the axis logarithmic, with plain numbers also between the powers of ten."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
 
 
 def _class_axis(ax: Axes, table: pd.DataFrame) -> None:
