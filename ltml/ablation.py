@@ -13,7 +13,7 @@ from ltml.data.loader import in_memory
 from ltml.errors import InputError
 from ltml.labels import GROUPS
 from ltml.loss import LOSSES
-from ltml.recipe import HEADS, Recipe, load_data, suitable_size
+from ltml.recipe import HEADS, Recipe, load_data
 from ltml.runs import Run, write_csv
 from ltml.sampler import SAMPLERS
 from ltml.training import fit
@@ -109,8 +109,7 @@ def ablate(
     todo = [cell for cell in grid if not _finished(out / cell.folder, recipes[cell])]
     if todo:
         data = load_data(base)
-        base = replace(base, image_size=base.image_size or suitable_size(data.train, base))
-        data = in_memory(data, base.image_size, progress=progress)
+        data = in_memory(data, base.completed(data.train).image_size, progress=progress)
     if jobs == 1:
         for cell in todo:
             _train(recipes[cell], data, out / cell.folder, progress)
@@ -173,18 +172,13 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
     if not (folder / "summary.json").is_file():
         return False
     found = Recipe.from_dict(Run.load(folder).recipe)
-    wanted = replace(
-        recipe,
-        image_size=recipe.image_size or found.image_size,
-        augment=recipe.augment or found.augment,
-    )
-    different = [name for name, value in vars(wanted).items() if getattr(found, name) != value]
-    if different:
-        name = different[0]
-        raise InputError(
-            f"{str(folder)!r} was trained with {name}={getattr(found, name)!r}, not "
-            f"{getattr(wanted, name)!r}; give another folder, or the same recipe"
-        )
+    for name, wanted in vars(recipe).items():
+        used = getattr(found, name)
+        if wanted is not None and used != wanted:  # None was left to be filled in
+            raise InputError(
+                f"{str(folder)!r} was trained with {name}={used!r}, not {wanted!r}; "
+                "give another folder, or the same recipe"
+            )
     return True
 
 

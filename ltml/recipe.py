@@ -1,7 +1,7 @@
 """A recipe: everything that decides how a model is trained, and the parts that it names."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ __all__ = [
     "load_data",
     "lr_factor",
     "make_optimizer",
-    "suitable_size",
 ]
 
 # diversity -> the head that turns a feature map into logits
@@ -110,10 +109,11 @@ class Recipe:
     """Images a step."""
     optimizer: str = "adamw"
     """adamw or sgd (momentum 0.9)."""
-    lr: float = 1e-2
-    """Peak learning rate."""
-    backbone_lr: float = 1.0
-    """Learning rate of the backbone, as a multiple of lr; below 1 spares pretrained weights."""
+    lr: float | None = None
+    """Peak learning rate; default: 0.01 for the small network, 0.005 for others."""
+    backbone_lr: float | None = None
+    """Learning rate of the backbone, as a multiple of lr; default: 0.2 with weights, which it
+    spares, else 1."""
     weight_decay: float = 1e-2
     """Weight decay, not applied to biases and normalisation."""
     schedule: str = "cosine"
@@ -138,8 +138,9 @@ class Recipe:
         if self.batch_size < 2:
             raise InputError(f"batch_size={self.batch_size}: give at least 2, for batch norm")
         for name in ("lr", "backbone_lr", "clip"):
-            if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
-                raise InputError(f"{name}={getattr(self, name)} must be positive and finite")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name}={value} must be positive and finite")
         for name in ("weight_decay", "warmup", "seed", "freeze"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative")
@@ -154,6 +155,17 @@ class Recipe:
                 raise InputError(
                     f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(choices)}"
                 )
+
+    def completed(self, train: Split) -> "Recipe":
+        """Fill in what was left to the data and the backbone."""
+        small, drawn = self.backbone == "small", isinstance(train.images, Tensor)
+        fill = {
+            "image_size": _suitable_size(train, small),
+            "augment": "shift" if drawn and self.data == "pictograms" else "light",
+            "lr": 1e-2 if small else 5e-3,
+            "backbone_lr": 0.2 if self.weights else 1.0,
+        }
+        return replace(self, **{k: v for k, v in fill.items() if getattr(self, k) is None})
 
     @classmethod
     def baseline(cls, **changes) -> "Recipe":
@@ -222,7 +234,7 @@ def build_loss(recipe: Recipe, labels: LabelMatrix) -> nn.Module:
     return make_loss(recipe.loss, labels, **options)
 
 
-def suitable_size(split: Split, recipe: Recipe) -> int:
+def _suitable_size(split: Split, small: bool) -> int:
     """Choose the image size: the images' own, at most 224 px (64 for the small network)."""
     if isinstance(split.images, Tensor):
         return split.images.shape[-1]
@@ -233,7 +245,7 @@ def suitable_size(split: Split, recipe: Recipe) -> int:
                 sides.append(min(image.size))
         except (OSError, SyntaxError, ValueError):
             continue  # the loader will name it
-    most = 64 if recipe.backbone == "small" else 224
+    most = 64 if small else 224
     return int(min(most, np.median(sides))) if sides else most
 
 

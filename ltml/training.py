@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ from ltml.recipe import (
     load_data,
     lr_factor,
     make_optimizer,
-    suitable_size,
 )
 from ltml.runs import (
     METRICS,
@@ -84,11 +83,7 @@ def fit(
     out = _choose_folder(out, recipe, overwrite)
     if data is None:
         data = load_data(recipe)
-    recipe = replace(
-        recipe,
-        image_size=recipe.image_size or suitable_size(data.train, recipe),
-        augment=recipe.augment or ("shift" if data.name == "pictograms" else "light"),
-    )
+    recipe = recipe.completed(data.train)
     labels, groups = data.train.labels, data.train.labels.groups()
 
     # Steps are grouped into epochs of as many images as the training split has.
@@ -126,7 +121,7 @@ def fit(
     with tqdm(total=steps, desc=out.name, unit="step", disable=not_shown(progress)) as bar:
         for epoch, end in enumerate(ends, 1):
             model.train()
-            total_loss = torch.zeros((), device=device)
+            total_loss, began = torch.zeros((), device=device), step
             for _ in range(end - step):
                 images, targets = next(batches)  # (B, 3, S, S), (B, C)
                 for group in optimizer.param_groups:
@@ -144,7 +139,7 @@ def fit(
                 total_loss += loss.detach()
                 step += 1
                 bar.update()
-            train_loss = total_loss.item() / len(range(ends[epoch - 2] if epoch > 1 else 0, end))
+            train_loss = total_loss.item() / (step - began)
             if not math.isfinite(train_loss):
                 raise InputError(
                     f"the loss became {train_loss} in epoch {epoch} (steps up to {step}); lower "
