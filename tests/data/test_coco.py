@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import read_or_error
 
 from ltml.data import load as load_data
 from ltml.data.coco import load, load_coco_lt, read_instances, read_lt_ids
@@ -236,18 +237,6 @@ VALUES = st.recursive(
 )
 
 
-def read_or_error(path, read=read_instances):
-    """What the reader returns, or None for an error of one line that names the file."""
-    try:
-        return read(path)
-    except InputError as error:
-        message = str(error)
-    assert str(path) in message
-    assert "\n" not in message
-    assert message.encode()
-    return None
-
-
 @given(
     st.sampled_from(["images", "categories", "annotations"]),
     st.integers(0, 1),
@@ -265,7 +254,7 @@ def test_any_value_in_any_place_is_read_or_an_error(tmp_path_factory, key, index
         dataset[key][index][field] = value
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(dataset))
-    coco = read_or_error(path)
+    coco = read_or_error(read_instances, path)
     if coco is not None:
         assert set(coco.getCatIds()) == {category["id"] for category in coco.dataset["categories"]}
 
@@ -275,7 +264,7 @@ def test_any_value_in_any_place_is_read_or_an_error(tmp_path_factory, key, index
 def test_any_bytes_are_an_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "bytes.json"
     path.write_bytes(content)
-    assert read_or_error(path) is None
+    assert read_or_error(read_instances, path) is None
 
 
 @given(st.data())
@@ -284,7 +273,7 @@ def test_any_cut_is_an_error(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "cut.json"
     text = json.dumps(instances())
     path.write_text(text[: data.draw(st.integers(0, len(text) - 1))])
-    assert read_or_error(path) is None
+    assert read_or_error(read_instances, path) is None
 
 
 @given(st.one_of(st.text(max_size=20), st.from_regex(r"(train2017/)?[0-9]{1,15}(\.jpg)?\Z")))
@@ -292,7 +281,7 @@ def test_any_cut_is_an_error(tmp_path_factory, data):
 def test_any_lt_line_is_an_id_or_an_error(tmp_path_factory, line):
     path = tmp_path_factory.getbasetemp() / "lt.txt"
     path.write_bytes(line.encode())
-    ids = read_or_error(path, read_lt_ids)
+    ids = read_or_error(read_lt_ids, path)
     if ids is not None:
         assert all(0 <= image < 10**12 for image in ids)
 

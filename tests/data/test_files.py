@@ -3,6 +3,7 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import read_or_error
 
 from ltml.data._files import Root, check_class_names, check_name, quote, read_list, read_text
 from ltml.errors import InputError
@@ -109,24 +110,12 @@ def test_root_follows_links_only_inside(tmp_path):
         Root(root / "sub" / "a.jpg")
 
 
-def read_or_error(path):
-    """What the reader returns, or None for an error of one line that names the file."""
-    try:
-        return read_list(path)
-    except InputError as error:
-        message = str(error)
-    assert str(path) in message
-    assert "\n" not in message
-    assert message.encode()
-    return None
-
-
 @given(st.binary(max_size=200))
 @settings(deadline=None)
 def test_any_bytes_are_a_list_or_an_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(content)
-    ids = read_or_error(path)
+    ids = read_or_error(read_list, path)
     if ids is not None:
         assert len({name for _, name in ids}) == len(ids) > 0
         assert all(name and not name[0].isspace() for _, name in ids)

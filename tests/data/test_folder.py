@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import read_or_error
 
 from ltml.data.folder import load, read_label_csv
 from ltml.errors import InputError
@@ -149,18 +150,6 @@ def test_broken_folder(root, tmp_path_factory):
             load(root=root)
 
 
-def read_or_error(path, class_names=None):
-    """What the reader returns, or None for an error of one line that names the file."""
-    try:
-        return read_label_csv(path, class_names)
-    except InputError as error:
-        message = str(error)
-    assert str(path) in message
-    assert "\n" not in message
-    assert message.encode()
-    return None
-
-
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=60)
 PIECES = ["image", "labels", ",", "\n", "\r", '"', "cat", "dog", ";", " ", "0", "7", "-1", "1e9"]
 PIECES += ["1.jpg", "/", "..", "\x00", "²", "9" * 30]
@@ -172,7 +161,7 @@ def test_any_text_is_labels_or_an_error(tmp_path_factory, text, header):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes((("image,labels\n" if header else "") + text).encode())
     for names in (None, ["cat", "dog"]):
-        read = read_or_error(path, names)
+        read = read_or_error(read_label_csv, path, names)
         if read is not None:
             images, labels = read
             assert len(images) == len(labels) == len(set(images)) > 0
@@ -184,7 +173,7 @@ def test_any_text_is_labels_or_an_error(tmp_path_factory, text, header):
 def test_any_bytes_are_labels_or_an_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "bytes.csv"
     path.write_bytes(b"image,labels\n" + content)
-    read_or_error(path)
+    read_or_error(read_label_csv, path)
 
 
 NAME = st.text(st.characters(categories=["L", "N"], include_characters=" ,'\"_-."), min_size=1)
