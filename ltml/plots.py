@@ -1,22 +1,32 @@
 """Figures of runs and labels. Each function takes ``ax=None`` and returns ``(fig, ax)``."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import LogFormatter
 
 from ltml.errors import InputError
 from ltml.labels import GROUPS, LabelMatrix
-from ltml.runs import Run, write_atomically
+from ltml.runs import Run
+from ltml.style import (
+    GROUP_COLORS,
+    GROUP_MARKERS,
+    NEGATIVE,
+    POSITIVE,
+    RUN_COLORS,
+    RUN_MARKERS,
+    axes_for,
+    class_axis,
+    count_bars,
+    group_bands,
+    group_legend,
+    log_axis,
+    save,
+    style,
+)
 
 __all__ = [
     "ablation",
@@ -28,56 +38,6 @@ __all__ = [
     "save",
     "style",
 ]
-
-# Okabe and Ito's palette, safe for colour-blind readers; dark, middle and light also in greyscale,
-# and hatched apart from each other.
-GROUP_COLORS = {"head": "#00527A", "medium": "#56B4E9", "tail": "#F0B429"}
-GROUP_MARKERS = {"head": "s", "medium": "D", "tail": "o"}
-GROUP_HATCHES = {"head": "", "medium": "///", "tail": "..."}
-POSITIVE, NEGATIVE = "#B33F00", "#3B3B3B"
-RUN_COLORS = ["#3B3B3B", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-RUN_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Set type sizes and lines that stay legible at the width of a page."""
-    settings = {
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "figure.constrained_layout.use": True,
-        "font.size": 10,
-        "grid.color": "#DDDDDD",
-        "hatch.linewidth": 0.6,
-        "legend.frameon": False,
-        "svg.hashsalt": "ltml",  # the same figure gives the same file
-    }
-    with mpl.rc_context(settings):
-        yield
-
-
-def save(fig: Figure, stem: str | Path) -> list[Path]:
-    """Write ``stem.svg`` and ``stem.png`` (200 dpi), the same bytes for the same figure.
-
-    Returns:
-        the two paths.
-    """
-    stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
-    with style():
-        for path in paths:
-            kind, metadata = path.suffix[1:], {"Date": None} if path.suffix == ".svg" else {}
-            write_atomically(
-                path, lambda p, k=kind, m=metadata: fig.savefig(p, format=k, dpi=200, metadata=m)
-            )
-    return paths
 
 
 def label_counts(
@@ -101,15 +61,15 @@ def label_counts(
             }
         ).sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
     with style():
-        fig, ax = _axes(ax)
-        _group_bars(ax, np.arange(len(table)), table["count"], table.group)
+        fig, ax = axes_for(ax)
+        count_bars(ax, np.arange(len(table)), table["count"], table.group)
         if log and (table["count"] > 0).any():
-            _log_axis(ax)
-        _class_axis(ax, table)
+            log_axis(ax)
+        class_axis(ax, table)
         ax.set_ylabel("training images")
         most, least = table["count"].max(), table["count"].min()
         ax.set_title(f"{len(table)} classes, from {most:,} images down to {least:,}")
-        _group_legend(ax, table.group)
+        group_legend(ax, table.group)
     return fig, ax
 
 
@@ -146,8 +106,8 @@ def gradient_magnitudes(
         table = table.sort_values("total", ascending=False, ignore_index=True)
     x = np.arange(len(table))
     with style():
-        fig, ax = _axes(ax)
-        _group_bands(ax, table)
+        fig, ax = axes_for(ax)
+        group_bands(ax, table)
         if show in ("both", "positive"):
             ax.plot(x, table.grad_pos, "o", ms=7, color=POSITIVE, label="positives (label present)")
         if show in ("both", "negative"):
@@ -169,10 +129,10 @@ def gradient_magnitudes(
             ax.plot(x, table.grad_pos / table.grad_neg, "D", ms=6, color="#00527A")
             ax.axhline(1, color="#3B3B3B", lw=1)
         if log:
-            _log_axis(ax)
+            log_axis(ax)
         else:
             ax.set_ylim(bottom=0)
-        _class_axis(ax, table)
+        class_axis(ax, table)
         ax.set_ylabel("positive / negative gradient" if show == "ratio" else "sum of |dL/dz|")
         imbalance = table.total.max() / max(table.total.min(), 1e-12)
         when = "over the run" if epoch is None else f"in epoch {epoch}"
@@ -202,7 +162,7 @@ def gradient_heatmap(run: Run, *, ax: Axes | None = None) -> tuple[Figure, Axes]
     grid = table.pivot(index="class", columns="epoch", values="total").loc[order["class"]]
     share = np.log2(grid / grid.mean(axis=0))
     with style():
-        fig, ax = _axes(ax, height=0.24 * len(order) + 1.6)
+        fig, ax = axes_for(ax, height=0.24 * len(order) + 1.6)
         limit = max(1.0, float(np.nanmax(np.abs(share.to_numpy()))))
         limit = min(limit, 5.0)
         sns.heatmap(
@@ -246,8 +206,8 @@ def class_ap(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figu
     runs = _runs(runs)
     table = runs[0].classes
     with style():
-        fig, ax = _axes(ax)
-        _group_bands(ax, table)
+        fig, ax = axes_for(ax)
+        group_bands(ax, table)
         spread = np.linspace(-0.15, 0.15, len(runs)) if len(runs) > 1 else [0.0]
         for i, run in enumerate(runs):
             ap = run.classes.set_index("class").ap
@@ -266,7 +226,7 @@ def class_ap(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figu
             )
         ax.set_ylim(0, 112)  # the groups' names stand above 100
         ax.set_yticks(range(0, 101, 20))
-        _class_axis(ax, table)
+        class_axis(ax, table)
         ax.set_ylabel("average precision (%)")
         rarest = table.group.iloc[-1]
         means = [
@@ -290,7 +250,7 @@ def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Fi
     names = ["mAP", *GROUPS]
     values = np.array([[100 * _number(run.summary.get(name)) for name in names] for run in runs])
     with style():
-        fig, ax = _axes(ax, width=7)
+        fig, ax = axes_for(ax, width=7)
         width = 0.8 / len(runs)
         for i, run in enumerate(runs):
             x = np.arange(len(names)) + (i - (len(runs) - 1) / 2) * width
@@ -332,7 +292,7 @@ def ablation(table: pd.DataFrame, *, ax: Axes | None = None) -> tuple[Figure, Ax
     order = means.sort_values("mAP").index
     y = np.arange(len(order))
     with style():
-        fig, ax = _axes(ax, height=0.27 * len(order) + 1.6)
+        fig, ax = axes_for(ax, height=0.27 * len(order) + 1.6)
         for group in GROUPS:
             ax.errorbar(
                 means.loc[order, group],
@@ -370,78 +330,8 @@ def _number(value) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _axes(ax: Axes | None, *, width: float = 9, height: float = 4) -> tuple[Figure, Axes]:
-    if ax is None:
-        return plt.subplots(figsize=(width, height))
-    return ax.figure, ax
-
-
 def _epoch_table(run: Run, epoch: int) -> pd.DataFrame:
     table = run.per_class[run.per_class.epoch == epoch]
     if table.empty:
         raise InputError(f"epoch={epoch}: run {run.name!r} has 1 to {run.per_class.epoch.max()}")
     return table.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
-
-
-def _group_bars(ax: Axes, x, height, groups) -> None:
-    bars = ax.bar(x, height, width=0.8, color=[GROUP_COLORS[g] for g in groups])
-    for bar, group in zip(bars, groups, strict=True):
-        bar.set(hatch=GROUP_HATCHES[group], edgecolor="white", linewidth=0)
-
-
-def _group_legend(ax: Axes, groups) -> None:
-    present = [group for group in GROUPS if group in set(groups)]
-    ax.legend(
-        handles=[
-            Patch(
-                facecolor=GROUP_COLORS[group],
-                hatch=GROUP_HATCHES[group],
-                edgecolor="white",
-                label=f"{group} ({(groups == group).sum()})",
-            )
-            for group in present
-        ]
-    )
-
-
-def _group_bands(ax: Axes, table: pd.DataFrame) -> None:
-    """Shade runs of neighbouring classes of one group, and name each group at the top."""
-    groups = table.group.to_numpy()
-    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
-    ends = np.r_[starts[1:], len(groups)]
-    for start, end in zip(starts, ends, strict=True):
-        group = groups[start]
-        ax.axvspan(start - 0.5, end - 0.5, color=GROUP_COLORS[group], alpha=0.13, lw=0, zorder=0)
-        if end - start > 1 or len(starts) <= 3:
-            ax.text(
-                (start + end - 1) / 2,
-                0.99,
-                group,
-                transform=ax.get_xaxis_transform(),
-                ha="center",
-                va="top",
-                color="#555555",
-            )
-
-
-def _log_axis(ax: Axes) -> None:
-    """Make the axis logarithmic, with plain numbers also between the powers of ten."""
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
-
-
-def _class_axis(ax: Axes, table: pd.DataFrame) -> None:
-    """Name the classes and their counts where there is room, else say how they are ordered."""
-    ax.set_xlim(-0.6, len(table) - 0.4)
-    if len(table) <= 40:
-        ax.set_xticks(
-            range(len(table)),
-            [f"{name} {n:,}" for name, n in zip(table["class"], table["count"], strict=True)],
-            rotation=45,
-            ha="right",
-            rotation_mode="anchor",
-        )
-        ax.set_xlabel("class, training images")
-    else:
-        ax.set_xlabel("classes, by descending training images")
