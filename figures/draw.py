@@ -7,6 +7,7 @@ make them anew stand in README.md, whose table is written from the same records.
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
 
 matplotlib.use("Agg")
@@ -21,7 +22,7 @@ BEGIN, END = "<!-- ablation: written by make figures -->", "<!-- end of ablation
 def before_after(baseline: Run, method: Run):
     """Two panels with one gradient axis."""
     with plots.style():
-        figure, axes = plots.plt.subplots(2, 1, figsize=(9, 7.6), sharey=True)
+        figure, axes = plt.subplots(2, 1, figsize=(9, 7.6), sharey=True)
     for ax, run in zip(axes, (baseline, method), strict=True):
         plots.gradient_magnitudes(run, ax=ax)
     return figure, axes

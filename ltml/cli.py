@@ -212,6 +212,8 @@ def draw(runs: list[Run], out: Path) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     from ltml import plots
 
     plots.save(plots.label_counts(runs[0])[0], out / "label_counts")
@@ -221,7 +223,7 @@ def draw(runs: list[Run], out: Path) -> Path:
         plots.save(plots.gradient_heatmap(run)[0], out / f"gradient_heatmap{suffix}")
     plots.save(plots.class_ap(runs)[0], out / "class_ap")
     plots.save(plots.group_bars(runs)[0], out / "group_map")
-    plots.plt.close("all")
+    plt.close("all")
     return out
 
 

@@ -134,7 +134,6 @@ def gradient_magnitudes(
             ax.set_ylim(bottom=0)
         class_axis(ax, table)
         ax.set_ylabel("positive / negative gradient" if show == "ratio" else "sum of |dL/dz|")
-        imbalance = table.total.max() / max(table.total.min(), 1e-12)
         when = "over the run" if epoch is None else f"in epoch {epoch}"
         strong, weak = table["class"][table.total.argmax()], table["class"][table.total.argmin()]
         if show == "ratio":
@@ -142,8 +141,10 @@ def gradient_magnitudes(
                 f"{run.name}: what pulls each class up against what pushes it down, {when}"
             )
         else:
+            times = table.total.max() / table.total.min() if table.total.min() > 0 else np.inf
+            found = f"{strong} gets {times:.3g} times the gradient of {weak}"
             ax.set_title(
-                f"{run.name}: {strong} gets {imbalance:.3g} times the gradient of {weak} {when}"
+                f"{run.name}: {found if times < np.inf else f'{weak} gets no gradient'} {when}"
             )
         if show != "ratio":
             ax.legend(loc="lower left", ncols=2)
@@ -160,7 +161,7 @@ def gradient_heatmap(run: Run, *, ax: Axes | None = None) -> tuple[Figure, Axes]
     table = run.per_class.assign(total=run.per_class.grad_pos + run.per_class.grad_neg)
     order = run.classes
     grid = table.pivot(index="class", columns="epoch", values="total").loc[order["class"]]
-    share = np.log2(grid / grid.mean(axis=0))
+    share = np.log2(grid.where(grid > 0) / grid.mean(axis=0))  # no gradient: left blank
     with style():
         fig, ax = axes_for(ax, height=0.24 * len(order) + 1.6)
         limit = max(1.0, float(np.nanmax(np.abs(share.to_numpy()))))

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,7 +90,7 @@ def test_means_and_deviations_are_those_of_numpy():
     assert summary.mAP.is_monotonic_decreasing
     fig, ax = plots.ablation(table)
     assert [t.get_text() for t in ax.get_yticklabels()][-1].startswith(summary.index[0])
-    plots.plt.close(fig)
+    plt.close(fig)
 
 
 def test_readme_shows_the_committed_table():

@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,7 @@ def runs():
 @pytest.fixture(autouse=True)
 def close_figures():
     yield
-    plots.plt.close("all")
+    plt.close("all")
 
 
 def offsets(ax, marker):
@@ -41,7 +42,7 @@ def test_every_figure_draws_on_its_own_axes_and_on_given_ones(runs):
         fig, ax = draw(argument)
         assert ax.get_title(loc="left")
         assert fig is ax.figure
-        fig, given = plots.plt.subplots()
+        fig, given = plt.subplots()
         again = draw(argument, ax=given)
         assert again == (fig, given)
 
@@ -104,6 +105,8 @@ def test_many_classes_and_missing_ones_draw(runs, tmp_path):
     table.to_csv(copy / "per_class.csv", index=False)
     wide = Run.load(copy)
     assert len(wide.classes) == 80
+    _, ax = plots.gradient_magnitudes(wide)
+    assert "gets no gradient" in ax.get_title(loc="left")
     for draw in (
         plots.label_counts,
         plots.gradient_magnitudes,
