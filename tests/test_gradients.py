@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import GradientLedger, InputError
+from ltml import DynamicGradientBalancing, GradientLedger, InputError
 
 
 def batches(seed=0, steps=3, B=8, C=5):
@@ -102,3 +102,25 @@ def test_bad_input_is_named():
         ledger.watch(torch.zeros(2, 5), torch.zeros(2, 5))
     with pytest.raises(InputError, match=r"weight has shape \(3, 2\)"):
         ledger.watch_classifier(torch.zeros(3, 2))
+
+
+def test_full_balancing_drives_the_ledger_to_equal_classes():
+    """A fixed stream of unequal classes, read from the ledger in steady state."""
+    rate = torch.tensor([0.5, 0.2, 0.05, 0.01])
+    imbalance = {}
+    for name, loss in {
+        "bce": nn.BCEWithLogitsLoss(),
+        "dgb": DynamicGradientBalancing(4, strength=1, max_weight=1e4),
+    }.items():
+        ledger, g = GradientLedger(4), torch.Generator().manual_seed(0)
+        for step in range(1200):
+            if step == 400:
+                ledger.read()  # what came before is not yet steady
+            targets = (torch.rand(64, 4, generator=g) < rate).float()
+            noise = torch.randn(64, 4, generator=g)
+            logits = (torch.logit(rate) + noise).requires_grad_()
+            ledger.watch(logits, targets)
+            loss(logits, targets).backward()
+        imbalance[name] = ledger.read().imbalance
+    assert imbalance["bce"] > 8
+    assert imbalance["dgb"] < 1.2
