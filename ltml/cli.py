@@ -36,7 +36,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
     }
     runs = [fit(recipe, out=out / name, overwrite=True) for name, recipe in recipes.items()]
     figures = draw(runs, out / "figures")
-    print(table(runs).to_string(index=False))
+    print(table(runs).to_string(index=False, na_rep="-"))
     tails = [f"{100 * run.summary['tail']:.0f}" for run in runs]
     spans = [f"{run.summary['gradient_imbalance']:.1f}" for run in runs]
     print(
@@ -74,7 +74,7 @@ def train(
     absent = run.summary["classes_without_positives"]
     if absent:
         print(f"\nleft out, without a positive in the test split: {', '.join(absent)}")
-    print(f"\n{table([run]).to_string(index=False)}\n\nrun: {run.path}")
+    print("", table([run]).to_string(index=False, na_rep="-"), f"\nrun: {run.path}", sep="\n")
 
 
 def compare(
@@ -95,7 +95,7 @@ def compare(
     folders = [path for path in runs if not path.is_dir() or path.name != "figures"]
     loaded = [Run.load(path) for path in folders]
     rows = table(loaded)
-    print(rows.to_string(index=False))
+    print(rows.to_string(index=False, na_rep="-"))
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
         write_csv(csv, rows)
@@ -203,8 +203,8 @@ def table(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows).round({"gradient_imbalance": 2, "seconds": 1})
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 2)
+def _percent(share: float | None) -> float:
+    return float("nan") if share is None else round(100 * share, 2)
 
 
 def draw(runs: list[Run], out: Path) -> Path:
