@@ -308,6 +308,7 @@ def ablation(table: pd.DataFrame, *, ax: Axes | None = None) -> tuple[Figure, Ax
             )
         ax.plot(means.loc[order, "mAP"], y, "|", color="black", ms=12, mew=2.5, label="all classes")
         ax.set_yticks(y, order)
+        ax.set_ylabel("sampler · loss · head")
         ax.set_ylim(-0.7, len(order) - 0.3)
         ax.grid(True, axis="both")
         ax.set_xlabel(f"mAP (%), mean and deviation over {int(groups.size().max())} seeds")
