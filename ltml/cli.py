@@ -192,10 +192,10 @@ def export(
 
 def table(runs: list[Run]) -> pd.DataFrame:
     """One row a run: what was trained, mAPs in percent, gradient imbalance and seconds."""
-    rows = []
+    rows, columns = [], ("data", "sampler", "loss", "diversity", "seed")
     for run in runs:
         row = {"run": run.name}
-        row |= {name: run.recipe.get(name) for name in ("data", "sampler", "loss", "seed")}
+        row |= {name: run.recipe.get(name) for name in columns}
         row |= {name: _percent(run.summary.get(name)) for name in ("mAP", *GROUPS)}
         row["gradient_imbalance"] = run.summary.get("gradient_imbalance")
         row["seconds"] = run.summary.get("seconds")

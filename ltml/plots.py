@@ -230,11 +230,10 @@ def class_ap(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figu
         class_axis(ax, table)
         ax.set_ylabel("average precision (%)")
         rarest = table.group.iloc[-1]
-        means = [
-            f"{100 * run.classes.ap[run.classes.group == rarest].mean():.0f} % with {run.name}"
-            for run in runs
-        ]
-        ax.set_title(f"AP of the {rarest} classes, on average: {', '.join(means)}")
+        shown = runs if len(runs) <= 3 else [runs[0], runs[-1]]  # a title has one line
+        means = [run.classes.ap[run.classes.group == rarest].mean() for run in shown]
+        found = [f"{run.name} {100 * m:.0f} %" for run, m in zip(shown, means, strict=True)]
+        ax.set_title(f"mAP of the {rarest} classes: {', '.join(found)}")
         if len(runs) > 1:
             ax.legend(loc="lower left")
     return fig, ax
