@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ltml.errors import InputError
 
-__all__ = ["GradientLedger", "GradientRecord"]
+__all__ = ["GradientLedger", "GradientRecord", "gradient_imbalance"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,17 @@ class GradientRecord:
     @property
     def imbalance(self) -> float:
         """Largest over smallest total (positive + negative) of a class; inf if one is 0."""
-        total = self.positive + self.negative
-        return float(total.max() / total.min()) if total.min() > 0 else float("inf")
+        return gradient_imbalance(self.positive + self.negative)
+
+
+def gradient_imbalance(total: np.ndarray) -> float:
+    """Largest over smallest total gradient magnitude of a class, ``(C,)``; inf if one is 0.
+
+    Example:
+        >>> gradient_imbalance(np.array([1.0, 4.0, 2.0]))
+        4.0
+    """
+    return float(total.max() / total.min()) if total.min() > 0 else float("inf")
 
 
 class GradientLedger:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -96,11 +95,6 @@ class Run:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The model's weights, on the CPU."""
         return torch.load(self.path / "model.pt", map_location="cpu", weights_only=True)
-
-
-def gradient_imbalance(total: np.ndarray) -> float:
-    """Largest over smallest total gradient magnitude ``(C,)``; inf if a class has none."""
-    return float(total.max() / total.min()) if total.min() > 0 else math.inf
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

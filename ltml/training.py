@@ -4,8 +4,9 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 from ltml.data import LongTailData, Split
 from ltml.data.loader import Loader, not_shown
 from ltml.errors import InputError
-from ltml.gradients import GradientLedger, GradientRecord
+from ltml.gradients import GradientLedger, GradientRecord, gradient_imbalance
 from ltml.metrics import average_precision, group_map
 from ltml.recipe import (
     Recipe,
@@ -33,7 +34,6 @@ from ltml.runs import (
     PER_CLASS,
     SCHEMA,
     Run,
-    gradient_imbalance,
     write_atomically,
     write_csv,
     write_json,
@@ -225,7 +225,7 @@ def _choose_folder(out: str | Path | None, recipe: Recipe, overwrite: bool) -> P
     """Return the folder to write, which holds nothing yet unless it may be overwritten."""
     if out is None:
         stem = f"{recipe.data}-{recipe.sampler}-{recipe.loss}-seed{recipe.seed}"
-        names = (Path("runs") / (stem + (f"-{n}" if n > 1 else "")) for n in _count())
+        names = (Path("runs") / (stem + (f"-{n}" if n > 1 else "")) for n in count(1))
         return next(name for name in names if not name.exists())
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -236,13 +236,6 @@ def _choose_folder(out: str | Path | None, recipe: Recipe, overwrite: bool) -> P
         if not overwrite:
             raise InputError(f"out {str(out)!r} holds another run; give a new folder, or delete it")
     return out
-
-
-def _count() -> Iterator[int]:
-    n = 1
-    while True:
-        yield n
-        n += 1
 
 
 def _class_rows(
