@@ -52,7 +52,7 @@ def fit(
     data: LongTailData | None = None,
     overwrite: bool = False,
     progress: bool = True,
-    on_epoch: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None,
+    on_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
     """Train, evaluate after every epoch, and write the run's folder.
 
@@ -62,7 +62,7 @@ def fit(
         data: a data set that is loaded already (``recipe.data`` then only names it).
         overwrite: replace a run that ``out`` holds.
         progress: show progress bars.
-        on_epoch: called after every epoch with the ``metrics`` and ``per_class`` tables so far.
+        on_epoch: called after every epoch with the run so far, whose summary is still empty.
 
     Raises:
         InputError: if the recipe or the data cannot be used, or ``out`` holds another run. Nothing
@@ -111,7 +111,8 @@ def fit(
     if overwrite and out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", _describe(recipe, data))
+    config = _describe(recipe, data)
+    write_json(out / "config.json", config)
 
     log.info(
         "%s: %d steps of %d images on %s", out.name, steps, recipe.batch_size, _device_name(device)
@@ -155,7 +156,7 @@ def fit(
             write_csv(out / "metrics.csv", tables[0])
             write_csv(out / "per_class.csv", tables[1])
             if on_epoch is not None:
-                on_epoch(*tables)
+                on_epoch(Run(out, config, *tables, summary={}))
 
     weights = {key: value.cpu() for key, value in model.state_dict().items()}
     write_atomically(out / "model.pt", lambda part: torch.save(weights, part))

@@ -97,9 +97,9 @@ def test_training_lowers_the_loss_and_reports_each_epoch(tiny, tmp_path):
         data=tiny,
         out=tmp_path / "run",
         progress=False,
-        on_epoch=lambda metrics, per_class: seen.append((len(metrics), len(per_class))),
+        on_epoch=lambda run: seen.append((len(run.metrics), len(run.classes), run.summary)),
     )
-    assert seen == [(n, 20 * n) for n in range(1, 7)]
+    assert seen == [(n, 20, {}) for n in range(1, 7)]
     losses = run.metrics.train_loss
     assert losses.iloc[-1] < 0.75 * losses.iloc[0]  # the first already knows how rare labels are
 

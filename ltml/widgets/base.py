@@ -1,0 +1,141 @@
+"""What all explorers share: controls over a picture and a sentence, drawn anew at each change."""
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ltml.errors import InputError
+from ltml.plots import style
+from ltml.runs import Run
+
+__all__ = ["Explorer", "as_png", "find_runs"]
+
+_DPI = 90  # a picture 9 inches wide fills the width of a notebook page
+
+
+class Explorer(ipywidgets.VBox):
+    """Show a picture and a sentence that follow a few controls.
+
+    ``draw(*axes, **values)`` draws on the axes, emptied before each call, and returns the sentence
+    that reads the picture. ``values`` are the controls' values by name. What the data or a choice
+    does not allow, it says by raising an InputError: its text then stands in place of the picture,
+    and the controls stay alive.
+
+    The picture is an image, not captured output, so no error can hide in it, and everything works
+    without a kernel: set ``explorer.controls["epoch"].value = 3`` and read ``explorer.said``.
+
+    Args:
+        draw: as above.
+        controls: name -> stock widget with a ``value``.
+        panels: rows and columns of axes.
+        size: of the picture, in inches.
+        problems: sentences that stay above the picture, such as which runs could not be read.
+        layout: rows of names of controls, where one row is too long; ``controls`` may hold widgets
+            without a value, such as a play button, if ``watch`` leaves them out.
+        watch: names of the controls that have a value; default: all.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[..., str],
+        controls: Mapping[str, ipywidgets.Widget],
+        *,
+        panels: tuple[int, int] = (1, 1),
+        size: tuple[float, float] = (9, 4.4),
+        problems: Sequence[str] = (),
+        layout: Sequence[Sequence[str]] | None = None,
+        watch: Sequence[str] | None = None,
+    ):
+        self.draw, self.controls = draw, dict(controls)
+        self.watched = tuple(self.controls if watch is None else watch)
+        self.said = ""
+        with style():
+            self.figure = Figure(figsize=size, dpi=_DPI)
+            self.axes = self.figure.subplots(*panels, squeeze=False).ravel()
+        self._laid_out_for = None
+        self.picture = ipywidgets.Image(
+            format="png", layout=ipywidgets.Layout(max_width="100%", width=f"{size[0] * _DPI}px")
+        )
+        self.text = ipywidgets.HTML()
+        rows = [list(self.controls)] if layout is None else layout
+        wrap = ipywidgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
+        boxes = [ipywidgets.Box([self.controls[n] for n in row], layout=wrap) for row in rows]
+        notes = [ipywidgets.HTML(_paragraph(text, "#A33C00")) for text in problems]
+        for name in self.watched:
+            self.controls[name].observe(lambda _: self.redraw(), "value")
+        super().__init__([*boxes, *notes, self.picture, self.text])
+        self.redraw()
+
+    @property
+    def values(self) -> dict:
+        """The controls' values by name."""
+        return {name: self.controls[name].value for name in self.watched}
+
+    def redraw(self) -> None:
+        """Draw with the controls as they are."""
+        with style():
+            for ax in self.axes:
+                ax.clear()
+            try:
+                self.said = self.draw(*self.axes, **self.values)
+            except InputError as error:
+                self.said = str(error)
+                self.picture.layout.display = "none"
+                self.text.value = _paragraph(self.said, "#A33C00")
+                return
+            # Making room for labels takes as long as drawing them: only where there are new ones.
+            labels = [[t.get_text() for t in ax.get_xticklabels()] for ax in self.axes]
+            labels += [ax.get_xlabel() + ax.get_ylabel() for ax in self.axes]
+            self.figure.set_layout_engine("none" if labels == self._laid_out_for else "constrained")
+            self._laid_out_for = labels
+            self.picture.value = as_png(self.figure)
+        self.picture.layout.display = None
+        self.picture.alt = self.said  # read aloud where the picture cannot be seen
+        self.text.value = _paragraph(self.said)
+
+
+def as_png(figure: Figure) -> bytes:
+    """Draw a figure into the bytes of a PNG file, quickly rather than small."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # savefig would draw twice
+    out = BytesIO()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    Image.fromarray(pixels).save(out, "png", compress_level=1)
+    return out.getvalue()
+
+
+def find_runs(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+) -> tuple[list[Run], list[str]]:
+    """Load runs, and say which could not be.
+
+    Args:
+        runs: runs, folders of runs, or folders that hold folders of runs; one or several.
+
+    Returns:
+        the runs, and a sentence for each that cannot be read.
+    """
+    found, problems = [], []
+    for item in [runs] if isinstance(runs, Run | str | Path) else runs:
+        if isinstance(item, Run):
+            found.append(item)
+            continue
+        path = Path(item)
+        inside = sorted(p.parent for p in path.glob("*/config.json"))
+        for folder in inside or [path]:
+            try:
+                found.append(Run.load(folder))
+            except InputError as error:
+                problems.append(str(error))
+    return found, problems
+
+
+def _paragraph(text: str, color: str = "inherit") -> str:
+    return f'<p style="color: {color}; line-height: 1.4; max-width: 60em">{escape(text)}</p>'
