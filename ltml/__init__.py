@@ -3,14 +3,16 @@
 from ltml.data import LongTailData, Split, load
 from ltml.diversity import DiversityEnhancement
 from ltml.errors import InputError
+from ltml.features import FeatureRecord
 from ltml.gradients import GradientLedger
 from ltml.labels import LabelMatrix
 from ltml.loss import LOSSES, DynamicGradientBalancing, make_loss
 from ltml.metrics import average_precision, group_map
 from ltml.recipe import Recipe
+from ltml.recording import record_features
 from ltml.runs import Run
 from ltml.sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
-from ltml.training import fit
+from ltml.training import fit, resume
 
 __all__ = [
     "LOSSES",
@@ -18,6 +20,7 @@ __all__ = [
     "ClassAwareSampler",
     "DiversityEnhancement",
     "DynamicGradientBalancing",
+    "FeatureRecord",
     "GradientLedger",
     "GroupSampler",
     "InputError",
@@ -32,5 +35,7 @@ __all__ = [
     "group_map",
     "load",
     "make_loss",
+    "record_features",
+    "resume",
 ]
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: ``ltml demo | train | compare | ablate | audit | data``."""
+"""The command line: ``ltml demo | train | compare | explore | report | ablate | audit | data``."""
 
 import logging
 import sys
@@ -6,13 +6,14 @@ from dataclasses import replace
 from json import dumps
 from pathlib import Path
 
-import pandas as pd
 import tyro
 
+from ltml import training
+from ltml import data_cli
 from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.ranks import Ranks
 from ltml.recipe import Recipe, build_sampler, load_data
-from ltml.runs import Run, write_csv
+from ltml.runs import Run, table_of, write_csv
 from ltml.training import fit
 
 __all__ = ["main"]
@@ -36,7 +37,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
     }
     runs = [fit(recipe, out=out / name, overwrite=True) for name, recipe in recipes.items()]
     figures = draw(runs, out / "figures")
-    print(table(runs).to_string(index=False, na_rep="-"))
+    print(table_of(runs).to_string(index=False, na_rep="-"))
     tails = [f"{100 * run.summary['tail']:.0f}" for run in runs]
     spans = [f"{run.summary['gradient_imbalance']:.1f}" for run in runs]
     print(
@@ -50,17 +51,29 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
 
 
 def train(
-    recipe: Flat[Recipe], out: Path | None = None, overwrite: bool = False, quiet: bool = False
+    recipe: Flat[Recipe],
+    out: Path | None = None,
+    resume: Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Train one model and write its run.
 
     Args:
         recipe: what to train and how.
         out: folder to write; default: a new one under runs/.
+        resume: go on with the interrupted training in this folder, by the recipe it began with.
         overwrite: replace the run that the folder holds.
         quiet: no progress bars.
     """
-    run = fit(recipe, out=out, overwrite=overwrite, progress=not quiet)
+    if resume is None:
+        run = fit(recipe, out=out, overwrite=overwrite, progress=not quiet)
+    elif recipe != Recipe() or out is not None or overwrite:
+        raise InputError("resume takes the recipe and the folder from the run; give nothing else")
+    else:
+        run = training.resume(resume, progress=not quiet)
+    if not Ranks.launched().first:
+        return
     draw([run], run.path / "figures")
     classes = run.classes.assign(ap=100 * run.classes.ap)
     print(
@@ -74,7 +87,7 @@ def train(
     absent = run.summary["classes_without_positives"]
     if absent:
         print(f"\nleft out, without a positive in the test split: {', '.join(absent)}")
-    print("", table([run]).to_string(index=False, na_rep="-"), f"\nrun: {run.path}", sep="\n")
+    print("", table_of([run]).to_string(index=False, na_rep="-"), f"\nrun: {run.path}", sep="\n")
 
 
 def compare(
@@ -94,7 +107,7 @@ def compare(
     # A shell's runs/demo/* also matches folders of figures beside the runs.
     folders = [path for path in runs if not path.is_dir() or path.name != "figures"]
     loaded = [Run.load(path) for path in folders]
-    rows = table(loaded)
+    rows = table_of(loaded)
     print(rows.to_string(index=False, na_rep="-"))
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +116,40 @@ def compare(
         from ltml import plots
 
         plots.save(plots.group_bars(loaded)[0], figure.with_suffix(""))
+
+
+def explore(
+    runs: Positional[tuple[Path, ...]] = (Path("runs"),),
+    ip: str = "127.0.0.1",
+    port: int | None = None,
+    token: bool = True,
+    browser: bool = True,
+) -> None:
+    """Look at runs in the browser: drag, choose and compare, without code.
+
+    Args:
+        runs: folders of runs, or folders that hold them.
+        ip: address to listen on; the default is reached from this machine only.
+        port: port to listen on; default: 8866, or a free one.
+        token: let in only who has the address that is printed.
+        browser: open a browser.
+    """
+    from ltml.serve import serve
+
+    serve(runs, ip=ip, port=port, token=token, open_browser=browser)
+
+
+def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
+    """Write one page of the runs' figures and tables, which needs nothing beside it.
+
+    Args:
+        runs: folders of runs.
+        out: file to write.
+    """
+    from ltml.report import write_report
+
+    folders = [path for path in runs if not path.is_dir() or path.name != "figures"]
+    print(f"report: {write_report([Run.load(path) for path in folders], out)}")
 
 
 def ablate(
@@ -190,23 +237,6 @@ def export(
     )
 
 
-def table(runs: list[Run]) -> pd.DataFrame:
-    """One row a run: what was trained, mAPs in percent, gradient imbalance and seconds."""
-    rows, columns = [], ("data", "sampler", "loss", "diversity", "seed")
-    for run in runs:
-        row = {"run": run.name}
-        row |= {name: run.recipe.get(name) for name in columns}
-        row |= {name: _percent(run.summary.get(name)) for name in ("mAP", *GROUPS)}
-        row["gradient_imbalance"] = run.summary.get("gradient_imbalance")
-        row["seconds"] = run.summary.get("seconds")
-        rows.append(row)
-    return pd.DataFrame(rows).round({"gradient_imbalance": 2, "seconds": 1})
-
-
-def _percent(share: float | None) -> float:
-    return float("nan") if share is None else round(100 * share, 2)
-
-
 def draw(runs: list[Run], out: Path) -> Path:
     """Write the figures of the runs into a folder, which is returned."""
     import matplotlib
@@ -232,10 +262,11 @@ def main(args: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ltml").setLevel(logging.INFO)
     app = tyro.extras.SubcommandApp()
-    for command in (demo, train, compare, ablate, audit):
+    for command in (demo, train, compare, explore, report, ablate, audit):
         app.command(command)
     data_app = tyro.extras.SubcommandApp()
-    data_app.command(export)
+    for command in (export, data_cli.voc_lt, data_cli.coco_lt, data_cli.check):
+        data_app.command(command)
     app.command(data_app, name="data", help="Write, fetch and check data sets.")
     try:
         app.cli(prog="ltml", args=args, description=__doc__)
@@ -243,7 +274,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"ltml: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ltml: stopped", file=sys.stderr)
+        print("ltml: stopped; a training goes on with ltml train --resume RUN", file=sys.stderr)
         return 130
     return 0
 

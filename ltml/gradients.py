@@ -71,7 +71,7 @@ class GradientLedger:
         # A run of a million steps must not lose the small terms; mps has no float64.
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         self.sums = torch.zeros(3, num_classes, device=device, dtype=dtype)  # pos, neg, weight
-        self._classifier = None
+        self._classifier, self._weighed = None, False
 
     def watch(self, logits: Tensor, targets: Tensor) -> None:
         """Record the gradient of the next backward pass through these logits.
@@ -119,11 +119,15 @@ class GradientLedger:
                 f"classifier's ({self.num_classes}, D)"
             )
         self.close()
+        self._classifier = weight.register_hook(self.add_weight)
 
-        def add(grad: Tensor) -> None:
-            self.sums[2] += grad.detach().float().norm(dim=1)
+    def add_weight(self, grad: Tensor) -> None:
+        r"""Take in :math:`\partial L / \partial w`, ``(C, D)``, of one step.
 
-        self._classifier = weight.register_hook(add)
+        For who has it at hand; :meth:`watch_classifier` does so by itself.
+        """
+        self.sums[2] += grad.detach().float().norm(dim=1)
+        self._weighed = True
 
     def close(self) -> None:
         """Stop watching the classifier."""
@@ -134,7 +138,7 @@ class GradientLedger:
     def read(self) -> GradientRecord:
         """Return the sums since the last reading and start afresh. Waits for the device."""
         positive, negative, weight = self.sums.cpu().double().numpy().copy()
-        if self._classifier is None:
+        if not self._weighed:
             weight = np.full(self.num_classes, np.nan)
         self.sums.zero_()
         return GradientRecord(positive, negative, weight)

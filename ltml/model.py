@@ -190,13 +190,19 @@ class Classifier(nn.Module):
             layer.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` normalised images -> logits ``(B, C)``."""
-        return self.head(self.backbone(images))
+    def forward(self, images: Tensor, targets: Tensor | None = None):
+        """Score images; a training batch, given with its targets, as the head enhances it.
 
-    def enhance(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Score a training batch as the head wants it: logits and the targets they are for."""
+        Args:
+            images: ``(B, 3, H, W)``, normalised.
+            targets: ``(B, C)``.
+
+        Returns:
+            logits ``(B, C)``; with targets, the enhanced logits and the targets they are for.
+        """
         feature_map = self.backbone(images)
+        if targets is None:
+            return self.head(feature_map)
         if hasattr(self.head, "enhance"):
             return self.head.enhance(feature_map, targets)
         return self.head(feature_map), targets

@@ -218,9 +218,12 @@ def build_model(recipe: Recipe, labels: LabelMatrix) -> Classifier:
     return model.to(memory_format=torch.channels_last)
 
 
-def build_sampler(recipe: Recipe, labels: LabelMatrix, num_batches: int) -> Sampler:
-    """Build the recipe's sampler."""
+def build_sampler(
+    recipe: Recipe, labels: LabelMatrix, num_batches: int, *, rank: int = 0, world_size: int = 1
+) -> Sampler:
+    """Build the recipe's sampler, or one process's share of it."""
     options = {"batch_size": recipe.batch_size, "num_batches": num_batches, "seed": recipe.seed}
+    options |= {"rank": rank, "world_size": world_size}
     if recipe.sampler == "group":
         options |= {name: getattr(recipe, name) for name in ("ridge", "share", "uniform")}
     return SAMPLERS[recipe.sampler](labels, **options)

@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pandas as pd
 import torch
 
 from ltml.errors import InputError
+from ltml.labels import GROUPS
 
-__all__ = ["SCHEMA", "Run", "write_atomically"]
+__all__ = ["SCHEMA", "Run", "table_of", "write_atomically"]
 
 SCHEMA = 1  # version of the files below; raised when a reader of the old ones would be misled
 METRICS = ["epoch", "step", "train_loss", "mAP", "head", "medium", "tail"]
@@ -50,18 +52,7 @@ class Run:
             InputError: if it is missing, holds no finished run, or one of a later schema.
         """
         path = Path(path)
-        if not path.is_dir():
-            raise InputError(
-                f"run {str(path)!r} is not a folder; give a folder that training wrote"
-            )
-        config = _read_json(path / "config.json")
-        if not isinstance(config.get("schema"), int) or "recipe" not in config:
-            raise InputError(f"{str(path / 'config.json')!r} was not written by ltml; give a run")
-        if config["schema"] > SCHEMA:
-            raise InputError(
-                f"run {str(path)!r} has schema {config['schema']}, this ltml reads up to {SCHEMA}; "
-                "update ltml"
-            )
+        config = read_config(path)
         return cls(
             path,
             config,
@@ -97,14 +88,63 @@ class Run:
         return torch.load(self.path / "model.pt", map_location="cpu", weights_only=True)
 
 
+def table_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """Tabulate runs, one row each: what was trained, mAPs in percent, gradient imbalance, seconds.
+
+    What a run does not hold is NaN.
+    """
+    rows, columns = [], ("data", "sampler", "loss", "diversity", "seed")
+    for run in runs:
+        row = {"run": run.name}
+        row |= {name: run.recipe.get(name) for name in columns}
+        row |= {name: _percent(run.summary.get(name)) for name in ("mAP", *GROUPS)}
+        row["gradient_imbalance"] = run.summary.get("gradient_imbalance")
+        row["seconds"] = run.summary.get("seconds")
+        rows.append(row)
+    return pd.DataFrame(rows).round({"gradient_imbalance": 2, "seconds": 1})
+
+
+def _percent(share: float | None) -> float:
+    return float("nan") if share is None else round(100 * share, 2)
+
+
+def read_config(path: Path) -> dict:
+    """Read ``config.json`` of a run, finished or not.
+
+    Raises:
+        InputError: if the folder is missing, holds no run, or one of a later schema.
+    """
+    if not path.is_dir():
+        raise InputError(f"run {str(path)!r} is not a folder; give a folder that training wrote")
+    config = _read_json(path / "config.json")
+    if not isinstance(config.get("schema"), int) or "recipe" not in config:
+        raise InputError(f"{str(path / 'config.json')!r} was not written by ltml; give a run")
+    if config["schema"] > SCHEMA:
+        raise InputError(
+            f"run {str(path)!r} has schema {config['schema']}, this ltml reads up to {SCHEMA}; "
+            "update ltml"
+        )
+    return config
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` fill a temporary file beside ``path``, then put it in place at once."""
+    """Have ``write`` fill a temporary file beside ``path``, then put it in place at once.
+
+    Raises:
+        InputError: if it cannot be written; what ``path`` held before is still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{str(path)!r} could not be written ({error.strerror or error}); what was there "
+            "before is as it was: make room, or allow writing, and go on"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that became read-only
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -122,10 +122,8 @@ def _finite(value) -> bool:
         return False
 
 
-def _read_split(
-    root: Root, split: str, only: dict[int, str] | None = None
-) -> tuple[Split, dict[int, str]]:
-    """Read one split and its categories; ``only`` maps image ids to the places that name them."""
+def find_instances(root: Root, split: str) -> Path:
+    """Find the instances file of a split."""
     check_name(split, where=f"split {quote(split)}")
     listing = root.find(f"annotations/instances_{split}.json", where=f"split {quote(split)}")
     if listing is None:
@@ -135,6 +133,25 @@ def _read_split(
             f"split {quote(split)} needs {folder}/instances_{split}.json, which is missing; "
             + (f"there are {', '.join(there[:10])}" if there else "give COCO's folder as root")
         )
+    return listing
+
+
+def image_folder(root: Root, split: str) -> str:
+    """Folder of a split's images, relative to the root."""
+    return split if (root.path / split).is_dir() else f"images/{split}"
+
+
+def labels_of(coco, image: int) -> list[int]:
+    """Categories with a box of some area in the image, crowds too."""
+    boxes = coco.imgToAnns.get(image, ())
+    return [b["category_id"] for b in boxes if b["bbox"][2] > 0 and b["bbox"][3] > 0]
+
+
+def _read_split(
+    root: Root, split: str, only: dict[int, str] | None = None
+) -> tuple[Split, dict[int, str]]:
+    """Read one split and its categories; ``only`` maps image ids to the places that name them."""
+    listing = find_instances(root, split)
     coco = read_instances(listing)
     category_ids = sorted(coco.getCatIds())
     column = {category: c for c, category in enumerate(category_ids)}
@@ -147,7 +164,7 @@ def _read_split(
         for image, where in only.items():
             if image not in coco.imgs:
                 raise InputError(f"{where}: there is no image {image} in {listing}")
-    folder = split if (root.path / split).is_dir() else f"images/{split}"
+    folder = image_folder(root, split)
     images, lists, ids = [], [], []
     for image in image_ids:
         where = f"{listing}: image {quote(image)}"
@@ -158,10 +175,7 @@ def _read_split(
                 f"{where}: {root.path / folder / name} is missing; add it, or correct the list"
             )
         images.append(path)
-        boxes = coco.imgToAnns.get(image, ())
-        lists.append(
-            [column[b["category_id"]] for b in boxes if b["bbox"][2] > 0 and b["bbox"][3] > 0]
-        )
+        lists.append([column[category] for category in labels_of(coco, image)])
         ids.append(f"{split}/{name}")
     names = [coco.cats[category]["name"] for category in category_ids]
     split = Split(images, LabelMatrix.from_lists(lists, names), ids)
@@ -233,6 +247,18 @@ def read_lt_ids(path: str | Path) -> dict[int, str]:
     return ids
 
 
+def find_lt_list(root: Root) -> Path:
+    """Find the file of COCO-LT's training ids."""
+    for name in _LT_LISTS:
+        path = root.find(name, where="COCO-LT's list")
+        if path is not None:
+            return path
+    raise InputError(
+        f"COCO-LT's list of training ids is missing; put it at {root.path / _LT_LISTS[0]} "
+        "or give its path as id_list="
+    )
+
+
 def load_coco_lt(
     *, root: str | Path, id_list: str | Path | None = None, test_split: str = "val2017"
 ) -> LongTailData:
@@ -256,15 +282,7 @@ def load_coco_lt(
         InputError: naming the file and entry, if anything is missing, broken or outside ``root``.
     """
     root = Root(root)
-    if id_list is None:
-        found = (root.find(name, where="COCO-LT's list") for name in _LT_LISTS)
-        id_list = next((path for path in found if path is not None), None)
-        if id_list is None:
-            raise InputError(
-                f"COCO-LT's list of training ids is missing; put it at "
-                f"{root.path / _LT_LISTS[0]} "
-                "or give its path as id_list="
-            )
+    id_list = find_lt_list(root) if id_list is None else id_list
     train, categories = _read_split(root, "train2017", read_lt_ids(id_list))
     test, test_categories = _read_split(root, test_split)
     _check_same_categories("coco-lt", categories, test_categories)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -132,19 +133,26 @@ class Loader:
         return out.scatter_(1, self._padded[index.to(self.device)], 1.0)[:, :C]
 
     def batches(
-        self, indices: Iterable[Tensor], *, seed: int | None = None, start: int = 0
+        self,
+        indices: Iterable[Tensor],
+        *,
+        seed: int | None = None,
+        numbers: Iterable[int] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield a batch for every index batch.
 
         Args:
             indices: LongTensors of image indices, each ``(B,)``.
             seed: augment at random, as a function of the seed and the batch's number; None: do not.
-            start: number of the first batch, for training that goes on.
+            numbers: of the batches, for training that goes on or is one of several; default: from
+                0.
 
         Yields:
             images ``(B, 3, S, S)`` float, normalised, and targets ``(B, C)`` float.
         """
-        for step, (index, pixels) in enumerate(self._pixels(indices), start):
+        numbers = count() if numbers is None else numbers
+        # numbers last: zip takes from its first argument before it sees the end of another
+        for (index, pixels), step in zip(self._pixels(indices), numbers, strict=False):
             images = pixels.float() / 255
             if seed is None:
                 images = self._plain(images)

@@ -30,14 +30,14 @@ _LT_LISTS = (
 
 
 @dataclass(frozen=True)
-class _Devkit:
+class Devkit:
     """Folder that bounds every look-up, and the trees (VOC2007, VOC2012, ...) inside it."""
 
     root: Root
     trees: dict[str, Path]  # name -> path relative to the root
 
     @classmethod
-    def find(cls, root: str | Path) -> "_Devkit":
+    def find(cls, root: str | Path) -> "Devkit":
         """Accept a VOCdevkit, the folder that holds it, or one of its trees."""
         root = Root(root)
         if _is_tree(root.path):
@@ -159,7 +159,7 @@ def read_annotation(path: str | Path) -> list[str]:
     return names
 
 
-def _read_split(devkit: _Devkit, listing: Path, trees: list[str], classes: Sequence[str]) -> Split:
+def _read_split(devkit: Devkit, listing: Path, trees: list[str], classes: Sequence[str]) -> Split:
     column = {name: c for c, name in enumerate(classes)}
     images, lists, ids = [], [], []
     for line, name in read_list(listing):
@@ -203,12 +203,33 @@ def load(
         InputError: naming the file and line, if anything is missing, broken or outside ``root``.
     """
     classes = check_class_names(classes, where="classes")
-    devkit = _Devkit.find(root)
+    devkit = Devkit.find(root)
     train, test = (
         _read_split(devkit, *devkit.image_set(split), classes)
         for split in (train_split, test_split)
     )
     return LongTailData("voc", train, test)
+
+
+def find_lt_list(devkit: Devkit, given: str | Path | None = None) -> Path:
+    """Find the file of VOC-LT's training ids, unless it is given; VOC2012 must be there."""
+    if "VOC2012" not in devkit.trees:
+        raise InputError(
+            f"{devkit.root.path} has no VOC2012, where VOC-LT's training images are; it has "
+            f"{', '.join(devkit.trees)}; give the VOCdevkit folder"
+        )
+    if given is not None:
+        return Path(given)
+    top = devkit.trees["VOC2012"].parent
+    for folder in (top, Path()):
+        for name in _LT_LISTS:
+            path = devkit.root.find(folder / name, where="VOC-LT's list")
+            if path is not None:
+                return path
+    raise InputError(
+        "VOC-LT's list of training ids is missing; put img_id.txt at "
+        f"{devkit.root.path / top / _LT_LISTS[0]} or give its path as id_list="
+    )
 
 
 def load_voc_lt(
@@ -229,25 +250,7 @@ def load_voc_lt(
     Raises:
         InputError: naming the file and line, if anything is missing, broken or outside ``root``.
     """
-    devkit = _Devkit.find(root)
-    if "VOC2012" not in devkit.trees:
-        raise InputError(
-            f"{root} has no VOC2012, where VOC-LT's training images are; it has "
-            f"{', '.join(devkit.trees)}; give the VOCdevkit folder"
-        )
-    if id_list is None:
-        top = devkit.trees["VOC2012"].parent
-        found = (
-            devkit.root.find(folder / name, where="VOC-LT's list")
-            for folder in (top, Path())
-            for name in _LT_LISTS
-        )
-        id_list = next((path for path in found if path is not None), None)
-        if id_list is None:
-            raise InputError(
-                "VOC-LT's list of training ids is missing; put img_id.txt at "
-                f"{devkit.root.path / top / _LT_LISTS[0]} or give its path as id_list="
-            )
-    train = _read_split(devkit, Path(id_list), ["VOC2012"], VOC_CLASSES)
+    devkit = Devkit.find(root)
+    train = _read_split(devkit, find_lt_list(devkit, id_list), ["VOC2012"], VOC_CLASSES)
     test = _read_split(devkit, *devkit.image_set(test_split), VOC_CLASSES)
     return LongTailData("voc-lt", train, test)

@@ -1,16 +1,21 @@
 """Figures of the gradient that each class receives."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullLocator
 
 from ltml.errors import InputError
 from ltml.plots.style import NEGATIVE, POSITIVE, axes_for, class_axis, group_bands, log_axis, style
 from ltml.runs import Run
 
-__all__ = ["gradient_heatmap", "gradient_magnitudes"]
+__all__ = ["class_history", "gradient_heatmap", "gradient_magnitudes"]
+
+TOTAL = "#00527A"  # positives and negatives together, or one over the other
 
 
 def gradient_magnitudes(
@@ -18,8 +23,9 @@ def gradient_magnitudes(
     *,
     epoch: int | None = None,
     show: str = "both",
-    order: str = "count",
+    order: str | Sequence[str] = "count",
     log: bool = True,
+    mark: str | None = None,
     ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
     r"""Draw each class's gradient magnitude :math:`\sum |\partial L / \partial z_c|`.
@@ -29,25 +35,25 @@ def gradient_magnitudes(
         epoch: one epoch, from 1; default: summed over the run.
         show: ``"both"`` (positives and negatives apart), ``"positive"``, ``"negative"``,
             ``"total"``, or ``"ratio"`` (positive over negative).
-        order: ``"count"`` or ``"gradient"`` (total), descending.
+        order: ``"count"`` or ``"gradient"`` (total), descending; or the classes, in any order.
         log: logarithmic gradient axis.
+        mark: class to point out.
         ax: where to draw; default: a new figure.
 
     Raises:
-        InputError: if the epoch or an option is unknown.
+        InputError: if the epoch, an option or a class is unknown.
     """
     if show not in ("both", "positive", "negative", "total", "ratio"):
         raise InputError(f"show={show!r} is unknown; give both, positive, negative, total or ratio")
-    if order not in ("count", "gradient"):
-        raise InputError(f"order={order!r} is unknown; give count or gradient")
-    table = run.classes if epoch is None else _epoch_table(run, epoch)
+    table = epoch_table(run, epoch)
     table["total"] = table.grad_pos + table.grad_neg
-    if order == "gradient":
-        table = table.sort_values("total", ascending=False, ignore_index=True)
+    table = _in_order(run, table, order)
     x = np.arange(len(table))
     with style():
         fig, ax = axes_for(ax)
         group_bands(ax, table)
+        if mark is not None:
+            ax.axvline(_place(run, table, mark), color="#00527A", lw=12, alpha=0.18, zorder=0.5)
         if show in ("both", "positive"):
             ax.plot(x, table.grad_pos, "o", ms=7, color=POSITIVE, label="positives (label present)")
         if show in ("both", "negative"):
@@ -64,14 +70,14 @@ def gradient_magnitudes(
         if show == "both":
             ax.vlines(x, table.grad_pos, table.grad_neg, color="#AAAAAA", lw=1, zorder=1)
         if show == "total":
-            ax.plot(x, table.total, "s", ms=6, color="#00527A", label="positives + negatives")
+            ax.plot(x, table.total, "s", ms=6, color=TOTAL, label="positives + negatives")
         if show == "ratio":
-            ax.plot(x, table.grad_pos / table.grad_neg, "D", ms=6, color="#00527A")
+            ax.plot(x, table.grad_pos / table.grad_neg, "D", ms=6, color=TOTAL)
             ax.axhline(1, color="#3B3B3B", lw=1)
         if log:
-            log_axis(ax)
+            plain_log_axis(ax, above=0.05, below=0 if show == "ratio" else 0.13)
         else:
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.08 * ax.get_ylim()[1])
         class_axis(ax, table)
         ax.set_ylabel("positive / negative gradient" if show == "ratio" else "sum of |dL/dz|")
         when = "over the run" if epoch is None else f"in epoch {epoch}"
@@ -87,7 +93,9 @@ def gradient_magnitudes(
                 f"{run.name}: {found if times < np.inf else f'{weak} gets no gradient'} {when}"
             )
         if show != "ratio":
-            ax.legend(loc="lower left", ncols=2)
+            # Beneath the points, or under the groups' names where the small classes leave room.
+            place = {"loc": "lower left"} if log else {"loc": "upper right"}
+            ax.legend(ncols=2, bbox_to_anchor=(0, 0) if log else (1, 0.93), **place)
     return fig, ax
 
 
@@ -134,7 +142,139 @@ def gradient_heatmap(run: Run, *, ax: Axes | None = None) -> tuple[Figure, Axes]
     return fig, ax
 
 
-def _epoch_table(run: Run, epoch: int) -> pd.DataFrame:
+def class_history(
+    run: Run, class_name: str, *, log: bool = True, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    r"""Draw one class's positive and negative gradient over the training, with its AP.
+
+    Each point is an epoch: its :math:`\sum |\partial L / \partial z_c|` divided by its steps, since
+    the last one may have fewer. The AP, on the test split, has its scale at the right.
+
+    Args:
+        run: a run.
+        class_name: one of its classes.
+        log: logarithmic gradient axis.
+        ax: where to draw; default: a new figure.
+
+    Returns:
+        the figure and the axes of the gradient; those of the AP are its ``child_axes[0]``.
+
+    Raises:
+        InputError: if the run has no such class.
+    """
+    classes = epoch_table(run, None)
+    of_class = classes.iloc[_place(run, classes, class_name)]
+    table = run.per_class[run.per_class["class"] == class_name].merge(
+        run.metrics[["epoch", "step"]], on="epoch"
+    )
+    steps = np.diff(table.step, prepend=0)
+    positive, negative = table.grad_pos / steps, table.grad_neg / steps
+    with style():
+        fig, ax = axes_for(ax, height=3)
+        ax.plot(table.step, positive, "o-", ms=6, color=POSITIVE, label="positives")
+        ax.plot(
+            table.step,
+            negative,
+            "v--",
+            ms=7,
+            mfc="white",
+            mew=1.5,
+            color=NEGATIVE,
+            label="negatives",
+        )
+        right = ax.inset_axes((0, 0, 1, 1), sharex=ax)
+        right.patch.set_visible(False)
+        right.plot(table.step, 100 * table.ap, "D:", ms=5, color=TOTAL, label="AP (right)")
+        right.set_ylim(0, 105)
+        right.set_yticks(range(0, 101, 25))
+        right.grid(False)
+        right.yaxis.tick_right()
+        right.yaxis.set_label_position("right")
+        right.set_ylabel("AP (%)", color=TOTAL)
+        right.tick_params(axis="y", colors=TOTAL)
+        right.tick_params(axis="x", bottom=False, labelbottom=False)
+        if log and (positive.any() or negative.any()):
+            plain_log_axis(ax)
+        else:
+            ax.set_ylim(bottom=0)
+        ax.set_xlim(0, 1.03 * table.step.max())
+        ax.set_xlabel("training step", loc="left")
+        ax.set_ylabel("|dL/dz| a step")
+        first, last = table.iloc[0], table.iloc[-1]
+        ax.set_title(
+            f"{run.name}, {class_name} ({of_class['count']:,} images): "
+            f"AP {100 * first.ap:.0f} % to {100 * last.ap:.0f} %"
+            + _pull(table.grad_pos.sum(), table.grad_neg.sum())
+        )
+        lines = [*ax.lines, *right.lines]
+        ax.legend(
+            lines,
+            [line.get_label() for line in lines],
+            loc="upper right",  # beneath the axes, beside the name of the x axis
+            bbox_to_anchor=(1, 0),
+            borderaxespad=1.7,
+            ncols=3,
+        )
+    return fig, ax
+
+
+def _pull(up: float, down: float) -> str:
+    return f", pulled up {up / down:.2g} times as hard as down" if down > 0 else ""
+
+
+def _place(run: Run, table: pd.DataFrame, class_name: str) -> int:
+    """Return the row of a class."""
+    found = np.flatnonzero(table["class"] == class_name)
+    if not len(found):
+        raise InputError(
+            f"class {class_name!r} is not in run {run.name!r}; give one of "
+            f"{', '.join(table['class'][:4])}, ..."
+        )
+    return int(found[0])
+
+
+def _in_order(run: Run, table: pd.DataFrame, order: str | Sequence[str]) -> pd.DataFrame:
+    if order == "count":
+        return table
+    if order == "gradient":
+        return table.sort_values("total", ascending=False, ignore_index=True)
+    if isinstance(order, str):
+        raise InputError(f"order={order!r} is unknown; give count or gradient")
+    if set(order) != set(table["class"]):
+        raise InputError(
+            f"order names other classes than run {run.name!r} has; compare runs of the same data"
+        )
+    return table.set_index("class").loc[list(order)].reset_index()
+
+
+class _PlainLogFormatter(LogFormatter):
+    """Write 0.6 and not 6e-01, where LogFormatter would write anything."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def plain_log_axis(ax: Axes, *, above: float = 0.0, below: float = 0.0) -> None:
+    """Make the axis logarithmic with plain numbers; leave shares of it free above and below."""
+    log_axis(ax)
+    ax.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1, 0.5)))
+    low, high = np.log(ax.get_ylim())
+    if high - low > np.log(1e3):
+        ax.yaxis.set_minor_locator(NullLocator())  # dozens of marks that tell nothing
+    unit = (high - low) / (1 - above - below)
+    ax.set_ylim(np.exp([low - below * unit, high + above * unit]))
+
+
+def epoch_table(run: Run, epoch: int | None) -> pd.DataFrame:
+    """Return ``run.classes``, or the same of one epoch: a row a class, by descending count.
+
+    Raises:
+        InputError: if there is no such epoch, or no gradient was recorded.
+    """
+    if run.per_class[["grad_pos", "grad_neg"]].isna().all(axis=None):
+        raise InputError(f"run {run.name!r} holds no record of its gradients; train it again")
+    if epoch is None:
+        return run.classes
     table = run.per_class[run.per_class.epoch == epoch]
     if table.empty:
         raise InputError(f"epoch={epoch}: run {run.name!r} has 1 to {run.per_class.epoch.max()}")

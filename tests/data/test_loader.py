@@ -64,7 +64,7 @@ def test_augmentation_depends_on_seed_and_step_only(files):
     index = [torch.arange(12)] * 3
     first, second, third = (images for images, _ in loader.batches(index, seed=1))
     assert not torch.equal(first, second)
-    ((resumed, _),) = loader.batches(index[:1], seed=1, start=2)
+    ((resumed, _),) = loader.batches(index[:1], seed=1, numbers=[2])
     assert torch.equal(resumed, third)
     ((other, _),) = loader.batches(index[:1], seed=2)
     assert not torch.equal(other, first)
