@@ -8,8 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from ltml import training
-from ltml import data_cli
+from ltml import data_cli, training
 from ltml.errors import InputError
 from ltml.ranks import Ranks
 from ltml.recipe import Recipe, build_sampler, load_data

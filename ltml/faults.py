@@ -57,15 +57,14 @@ class Divergence:
         self._step = torch.full((), -1, device=device)
         self._wrong = torch.zeros(len(class_names), dtype=torch.bool, device=device)
 
-    def look(self, step: int, logits: Tensor, *values: Tensor) -> None:
-        """Take in a step's logits ``(B, C)`` and scalars such as loss and gradient norm."""
-        wrong = ~logits.detach().isfinite().all(0)
-        bad = wrong.any()
+    def look(self, step: int, *values: Tensor) -> None:
+        """Take in a step's logits ``(B, C)``, or scalars such as its loss and gradient norm."""
         for value in values:
-            bad = bad | ~value.detach().isfinite()
-        first = bad & (self._step < 0)
-        self._step = torch.where(first, step, self._step)
-        self._wrong = torch.where(first, wrong, self._wrong)
+            finite = value.detach().isfinite()
+            wrong = ~finite.all(0) if finite.ndim == 2 else torch.zeros_like(self._wrong)
+            first = ~finite.all() & (self._step < 0)
+            self._step = torch.where(first, step, self._step)
+            self._wrong = torch.where(first, wrong, self._wrong)
 
     def check(self, images: Callable[[int], Tensor], advice: str) -> None:
         """Raise if any step seen so far went wrong. Waits for the device.

@@ -184,8 +184,8 @@ class Training:
         if weight.grad is not None:  # a head can be frozen by hand
             self.ledger.add_weight(weight.grad)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
-        self.divergence.look(step, self._logits, loss, norm)
-        if self.device.type == "cpu":  # elsewhere at the end of the epoch: looking is waiting
+        self.divergence.look(step, loss, norm)
+        if self.device.type == "cpu":
             self._check()
         self.optimizer.step()
         self.total_loss += loss.detach()
@@ -198,7 +198,9 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device)):
             logits, targets = model(images, targets)  # (B, C), or (2B, C) with pairs
         logits = logits.float()
-        self._logits = logits.detach()
+        self.divergence.look(self.step, logits)
+        if self.device.type == "cpu":  # elsewhere at the end of the epoch: looking is waiting
+            self._check()
         self.ledger.watch(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(logits, targets)
@@ -209,11 +211,15 @@ class Training:
         """Find the batch size that would have fitted, and stop with it."""
         self.optimizer.zero_grad(set_to_none=True)
         size = largest_batch(lambda n: self._backward(model, images[:n], targets[:n]), len(images))
-        fits = f"{size * self.ranks.size} fits: give batch_size={size * self.ranks.size}"
+        whole = (size or 0) * self.ranks.size
         raise InputError(
             f"batch_size={self.recipe.batch_size} at image_size={self.recipe.image_size} does not "
             f"fit in the memory of {device_name(self.device)}; "
-            f"{fits if size else 'nor does any other: give a smaller image_size or backbone'}"
+            + (
+                f"{whole} fits: give batch_size={whole}"
+                if size
+                else "nor does any other: give a smaller image_size or backbone"
+            )
         )
 
     def _check(self) -> None:

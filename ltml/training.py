@@ -131,9 +131,9 @@ def _choose_folder(out: str | Path | None, recipe: Recipe, overwrite: bool) -> P
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"out {str(out)!r} is a file; give a folder")
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / "config.json").is_file() and any(p.name != LOCK for p in out.iterdir()):
-            raise InputError(f"out {str(out)!r} holds other files; give a new folder")
-        if not overwrite:
-            raise InputError(f"out {str(out)!r} holds another run; give a new folder, or delete it")
+    held = [path.name for path in out.iterdir() if path.name != LOCK] if out.is_dir() else []
+    if held and "config.json" not in held:
+        raise InputError(f"out {str(out)!r} holds other files; give a new folder")
+    if held and not overwrite:
+        raise InputError(f"out {str(out)!r} holds another run; give a new folder, resume it, or delete it")
     return out

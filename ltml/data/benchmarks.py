@@ -17,17 +17,14 @@ from ltml.errors import InputError
 __all__ = ["Plan", "fetch_coco_lt", "fetch_voc_lt", "plan"]
 
 _YEARS = ("VOC2012", "VOC2007")
-_PARTS = (
-    "Annotations",
-    "ImageSets",
-    "JPEGImages",
-)  # of a VOC tree; segmentation masks are not used
-_INSTANCES = 2**30  # train2017's and val2017's have 0.47 GB together
+_PARTS = ("Annotations", "ImageSets", "JPEGImages")  # of a VOC tree; masks are not used
+_INSTANCES = ("annotations/instances_train2017.json", "annotations/instances_val2017.json")
 _MAX_LIST = 4 * 2**20
 _MAX_IMAGE = 16 * 2**20  # COCO's largest has under 1 MB
-_MAX @ dataclass(frozen=True)
+_MAX_INSTANCES = 2**30  # train2017's and val2017's have 0.47 GB together
 
 
+@dataclass(frozen=True)
 class Plan:
     """What is to be fetched; prints as a table.
 
@@ -233,9 +230,6 @@ def _complete(tree: Path, ids: Iterable[str]) -> bool:
         and (tree / "JPEGImages" / f"{name}.jpg").exists()
         for name in ids
     )
-
-
-_INSTANCES = ("annotations/instances_train2017.json", "annotations/instances_val2017.json")
 
 
 def _plan_coco(facts: Benchmark, root: Path, mirror: str | None) -> Plan:

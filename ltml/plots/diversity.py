@@ -217,7 +217,7 @@ def class_map(
                         alpha=0.7,
                         label=group,
                     )
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=7)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4)
         ax.grid(True, axis="both")
         for set_label, share, which in zip(
             (ax.set_xlabel, ax.set_ylabel), explained, ("first", "second"), strict=True
@@ -232,7 +232,10 @@ def class_map(
             if (groups[part.cls] == g).any()
         ]
         found = f"{', '.join(right)} of the images lie nearest their own class's mean"
-        ax.set_title(_short(f"{record.name}, {split}: ", found, f"{split}: {found}", most=88))
+        brief = f"{split}: nearest own mean {', '.join([right[0], right[-1]])}"
+        room = 13 * ax.get_position().width * fig.get_figwidth()  # letters
+        most = [f"{record.name}, {split}: {found}", f"{split}: {found}", brief]
+        ax.set_title(next((t for t in most if len(t) <= room), brief))
     return fig, ax
 
 

@@ -34,6 +34,7 @@ __all__ = [
 
 _SEED = re.compile(r"[+_ -]?seed[ _=-]?\d+$")  # as the ablation names its runs
 _TITLE = 85  # characters that one line holds
+_HATCHES = ["", "//", "..", "xx", "\\\\", "++", "oo"]  # tell bars apart without colour
 _LINES = ["-", "--", "-.", ":"]
 
 
@@ -106,6 +107,9 @@ def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Fi
                 label=run.name,
                 color=RUN_COLORS[i % len(RUN_COLORS)],
                 alpha=0.9,
+                hatch=_HATCHES[i % len(_HATCHES)],
+                edgecolor="white",
+                linewidth=0,
             )
             ax.bar_label(bars, fmt="%.1f", fontsize=9 if len(runs) < 4 else 7, padding=1)
         ax.set_xticks(range(len(names)), ["all classes", *GROUPS])

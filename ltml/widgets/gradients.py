@@ -38,7 +38,6 @@ def explore_gradients(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
     found, problems = find_runs(runs)
     named = by_name(found)
     steps = sorted({int(step) for run in found for step in run.metrics.step})
-    classes = found[0].classes if found else None
     controls = {
         "run": dropdown("run", {name: name for name in named}),
         "against": dropdown("compare with", {"no other": None} | {name: name for name in named}),
@@ -52,16 +51,20 @@ def explore_gradients(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
         "show": dropdown("show", _SHOW),
         "order": dropdown("order by", {"training images": "count", "gradient": "gradient"}),
         "log": dropdown("scale", {"logarithmic": True, "linear": False}),
-        "class_name": dropdown(
-            "history of class",
-            {}
-            if classes is None
-            else {
-                f"{name} ({n:,} images)": name
-                for name, n in zip(classes["class"], classes["count"], strict=True)
-            },
-        ),
+        "class_name": dropdown("history of class", {}),
     }
+
+    def offer_classes(_=None):
+        table = named[controls["run"].value].classes
+        names = zip(table["class"], table["count"], strict=True)
+        options = tuple((f"{name} ({n:,} images)", name) for name, n in names)
+        if options != controls["class_name"].options:
+            controls["class_name"].options = options
+            controls["class_name"].index = 0
+
+    if found:
+        offer_classes()
+        controls["run"].observe(offer_classes, "value")
     ipywidgets.link((controls["play"], "value"), (controls["step"], "index"))
 
     def draw(top, bottom, *, run, against, step, show, order, log, class_name):

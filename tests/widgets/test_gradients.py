@@ -90,12 +90,16 @@ def test_two_runs_stand_one_above_the_other_in_one_order(page):
     page.controls["step"].value = 72
     for name in ("baseline", "method"):
         assert f"{name}, in steps 37 to 72 (epoch 2): {said_of(name, epoch=2)}" in page.said
-    names = [[t.get_text() for t in ax.get_xticklabels()] for ax in page.axes]
+    names = [t.get_text() for t in page.axes[1].get_xticklabels()]  # below both
     table = pd.read_csv(RECORDS / "baseline" / "per_class.csv")
     table = table[table.epoch == 2]
     order = table.assign(t=-table.grad_pos - table.grad_neg).sort_values("t")["class"]
-    assert [name.rsplit(" ", 1)[0] for name in names[0]] == order.tolist()
-    assert names[0] == names[1]
+    assert [name.rsplit(" ", 1)[0] for name in names] == order.tolist()
+    grad_pos = [next(x for x in ax.lines if x.get_marker() == "o").get_ydata() for ax in page.axes]
+    for name, drawn in zip(("baseline", "method"), grad_pos, strict=True):
+        record = pd.read_csv(RECORDS / name / "per_class.csv")
+        record = record[record.epoch == 2].set_index("class").grad_pos
+        assert np.allclose(drawn, record[order])
     assert page.axes[0].get_ylim() == page.axes[1].get_ylim()
     page.controls["order"].value = "count"
 
@@ -135,7 +139,9 @@ def test_runs_that_cannot_be_used_are_named_and_the_explorer_stays_alive(tmp_pat
     page.controls["run"].value = "blank"
     assert "'blank' holds no record of its gradients" in page.said
     assert page.picture.layout.display == "none"
-    page.controls["run"].value = "foreign"  # whose classes are not in the list
+    page.controls["run"].value = "foreign"
+    assert page.controls["class_name"].value == "umbrella!"  # the list follows the run
+    assert "umbrella! ends at" in page.history.said
     page.controls["run"].value = "baseline"
     assert said_of("baseline") in page.said
     assert page.picture.layout.display is None
