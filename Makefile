@@ -1,10 +1,10 @@
-# make demo | test | lab | figures | install      (VENV=folder to use another environment)
+# make demo | test | lab | figures | bench | install      (VENV=folder to use another environment)
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ltml-installed
 
-.PHONY: demo test lint lab figures install clean
+.PHONY: demo test lint lab figures bench install clean
 
 demo: $(READY)
 	$(BIN)/ltml demo --out runs/demo
@@ -21,6 +21,9 @@ lab: $(READY)
 
 figures: $(READY)
 	$(BIN)/python figures/draw.py
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
 
 install: $(READY)
 

@@ -1,0 +1,67 @@
+"""Forward and backward of each loss, against torch's binary cross-entropy with logits."""
+
+import torch
+import torch.nn.functional as F
+from timing import bandwidth, in_turns, medians
+
+from ltml import LOSSES, LabelMatrix, make_loss
+
+SHAPES = [(64, 20), (256, 80), (1024, 1203)]
+
+
+def measure(device: str) -> list[dict]:
+    """Return a row a shape and loss."""
+    rows, speed = [], bandwidth(device)
+    # A freed large block keeps later ones in the process's own memory, as in any training; else
+    # each temporary is fetched anew from the system, and that is what would be timed.
+    torch.ones(2**23, device=device)
+    for B, C in SHAPES:
+        torch.manual_seed(0)
+        logits = torch.randn(B, C, device=device, requires_grad=True)
+        targets = (torch.rand(B, C, device=device) < 0.02).float()
+        targets[0] = 1  # no class without a positive
+
+        def job(loss, z=logits, y=targets):
+            z.grad = None
+            loss(z, y).backward()
+
+        labels = LabelMatrix(targets)
+        losses = {"torch": F.binary_cross_entropy_with_logits}
+        losses |= {name: make_loss(name, labels).to(device) for name in LOSSES}
+        jobs = {name: lambda loss=loss, job=job: job(loss) for name, loss in losses.items()}
+        taken = medians(in_turns(jobs, seconds=8 if B * C > 10**5 else 3, device=device))
+        # Read logits and targets, write the gradient: 12 bytes an element in float32.
+        floor = 12 * B * C / speed
+        rows += [
+            {
+                "device": device,
+                "shape": f"{B} x {C}",
+                "loss": name,
+                "ms": 1e3 * seconds,
+                "times torch's BCE": seconds / taken["torch"],
+                "times the memory's speed": seconds / floor,
+            }
+            for name, seconds in taken.items()
+        ]
+    return rows
+
+
+def targets_met(rows: list[dict]) -> list[tuple[str, bool]]:
+    """Say what was aimed at, and whether it was reached."""
+    said = []
+    for device in {row["device"] for row in rows}:
+        at = {r["loss"]: r for r in rows if r["device"] == device and r["shape"] == "1024 x 1203"}
+        ratio = at["dgb"]["times torch's BCE"]
+        said.append(
+            (f"{device}: DGB at 1024 x 1203 at most 1.5 times BCE: {ratio:.2f}", ratio <= 1.5)
+        )
+        for other in ("asl", "db"):
+            faster = at["dgb"]["ms"] < at[other]["ms"]
+            said.append(
+                (
+                    f"{device}: DGB faster than {other}: {at['dgb']['ms']:.2f} ms against "
+                    f"{at[other]['ms']:.2f} ms",
+                    faster,
+                )
+            )
+    return said

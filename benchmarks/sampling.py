@@ -1,0 +1,81 @@
+"""Group sampling: how long it takes to set up, what memory it needs, how fast it draws."""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+# images, classes: as VOC-LT, as COCO-LT, and as large as LVIS and beyond
+SIZES = [(1142, 20), (1909, 80), (100_000, 1203), (1_000_000, 1203)]
+
+
+def long_tailed(images: int, classes: int):
+    """Draw about three labels an image, class frequencies falling two hundredfold and more."""
+    from ltml import LabelMatrix
+
+    random = np.random.default_rng(0)
+    share = np.exp(-np.linspace(0, math.log(200), classes))
+    number = random.integers(1, 6, images)
+    labels = random.choice(classes, number.sum(), p=share / share.sum())
+    labels[:classes] = np.arange(classes)  # no class without an image
+    lists = np.split(labels, np.cumsum(number)[:-1])
+    return LabelMatrix.from_lists(lists, [f"class {c}" for c in range(classes)])
+
+
+def one(images: int, classes: int) -> dict:
+    """Measure one size in this process."""
+    from ltml import GroupSampler
+
+    labels = long_tailed(images, classes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    sampler = GroupSampler(labels, batch_size=4096, num_batches=10**6, seed=0)
+    setup = time.perf_counter() - began
+    drawn, began = 0, time.perf_counter()
+    for index in sampler:
+        drawn += len(index)
+        if time.perf_counter() - began > 2:
+            break
+    speed = drawn / (time.perf_counter() - began)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "images": images,
+        "classes": classes,
+        "set up, s": setup,
+        "memory beyond the labels, MiB": (after - before) / 1024,
+        "million draws a second": speed / 1e6,
+    }
+
+
+def measure() -> list[dict]:
+    """Return a row a size, each from a process of its own, whose memory is then known."""
+    rows = []
+    for images, classes in SIZES:
+        command = [sys.executable, __file__, str(images), str(classes)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append(json.loads(done.stdout))
+    small, large = rows[-2:]
+    grows = math.log(large["set up, s"] / small["set up, s"]) / math.log(
+        large["images"] / small["images"]
+    )
+    rows[-1]["set-up grows as N to the"] = grows
+    return rows
+
+
+def targets_met(rows: list[dict]) -> list[tuple[str, bool]]:
+    """Say what was aimed at, and whether it was reached."""
+    said = []
+    for row in rows:
+        size = f"{row['images']:,} x {row['classes']:,}"
+        speed, memory = row["million draws a second"], row["memory beyond the labels, MiB"]
+        said.append((f"{size}: at least 5 million draws a second: {speed:.1f}", speed >= 5))
+        said.append((f"{size}: at most 2 GiB: {memory:.0f} MiB", memory <= 2048))
+    return said
+
+
+if __name__ == "__main__":
+    print(json.dumps(one(int(sys.argv[1]), int(sys.argv[2]))))
