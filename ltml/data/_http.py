@@ -131,42 +131,34 @@ class OneFile:
 
     def _run(self, part: Path, retries: int, backoff: float) -> None:
         with _locked(part) as file:
-            if self.item.digest is None:
-                file.truncate(0)
-            self.received = file.seek(0, os.SEEK_END) == 0
-            self._attempts(file, retries, backoff)
-            file.flush()
-            wrong = problem_of(part, self.item.size, self.item.digest)
-            if wrong and not self.received:  # what an earlier process left may be to blame
-                file.truncate(0)
-                self.received, self.validator = True, None
-                self._attempts(file, retries, backoff)
-                file.flush()
-                wrong = problem_of(part, self.item.size, self.item.digest)
-            if wrong:
-                part.unlink()
-                raise InputError(
-                    f"what {self.item.url} sent {wrong}; try again later, or give a --mirror"
-                )
-            if self.item.verify is not None:
-                try:
-                    self.item.verify(part)
-                except InputError as error:
-                    part.unlink()
+            try:
+                if self.item.digest is None:
+                    file.truncate(0)
+                self.received = file.seek(0, os.SEEK_END) == 0
+                wrong = self._attempts(file, part, retries, backoff)
+                if wrong and not self.received:  # what an earlier process left may be to blame
+                    file.truncate(0)
+                    self.validator = None
+                    wrong = self._attempts(file, part, retries, backoff)
+                if wrong:
+                    file.truncate(0)
                     raise InputError(
-                        f"what {self.item.url} sent is not what it should be: {error}; try again "
-                        "later, or give a --mirror"
-                    ) from None
-            if self.stop.is_set():
-                raise StoppedError
-            part.replace(self.path)
+                        f"what {self.item.url} sent {wrong}; try again later, or give a --mirror"
+                    )
+                if self.stop.is_set():
+                    raise StoppedError
+                part.replace(self.path)
+            finally:
+                if file.seek(0, os.SEEK_END) == 0:
+                    part.unlink(missing_ok=True)
 
-    def _attempts(self, file, retries: int, backoff: float) -> None:
+    def _attempts(self, file, part: Path, retries: int, backoff: float) -> str | None:
+        """Fetch the whole file; returns what is wrong with it, if anything is."""
         failures, best = 0, file.seek(0, os.SEEK_END)
         while True:
             try:
                 self._attempt(file)
-                return
+                break
             except PassingError as error:
                 reached = file.seek(0, os.SEEK_END)
                 # Counted from the furthest ever, or a server that cuts off at the same place each
@@ -177,6 +169,14 @@ class OneFile:
                     raise self._given_up(error) from None
                 if self.stop.wait(max(error.wait, backoff * 2 ** (failures - 1))):
                     raise StoppedError from None
+        file.flush()
+        wrong = problem_of(part, self.item.size, self.item.digest)
+        if wrong is None and self.item.verify is not None:
+            try:
+                self.item.verify(part)
+            except InputError as error:
+                return f"is not what it should be: {error}"
+        return wrong
 
     def _given_up(self, error: PassingError) -> InputError:
         if error.unreachable:

@@ -57,9 +57,10 @@ def fetch(
     todo, done = queue.SimpleQueue(), queue.SimpleQueue()
     for item in downloads:
         todo.put(item)
-    known = all(item.size is not None for item in downloads)
-    unit = dict(unit="B", unit_scale=True, unit_divisor=1000) if known else dict(unit="file")
-    total = sum(item.size for item in downloads) if known else len(downloads)
+    # In bytes where any size is known: a few lists beside the archives do not count.
+    in_bytes = any(item.size is not None for item in downloads)
+    unit = dict(unit="B", unit_scale=True) if in_bytes else dict(unit="file")
+    total = sum(item.size or 0 for item in downloads) if in_bytes else len(downloads)
     stop, lock = threading.Event(), threading.Lock()
 
     with tqdm(
@@ -67,7 +68,7 @@ def fetch(
     ) as bar:
 
         def advance(count: int) -> None:
-            if known and count:
+            if in_bytes and count:
                 with lock:
                     bar.update(count)
 
@@ -98,7 +99,7 @@ def fetch(
             for _ in downloads:
                 error = done.get()
                 if error is None:
-                    if not known:
+                    if not in_bytes:
                         bar.update()
                     continue
                 if isinstance(error, HopelessError) or not isinstance(error, InputError):

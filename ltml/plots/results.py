@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _SEED = re.compile(r"[+_ -]?seed[ _=-]?\d+$")  # as the ablation names its runs
+_UPRIGHT = 4  # runs whose numbers stand side by side over their bars
 _TITLE = 85  # characters that one line holds
 _HATCHES = ["", "//", "..", "xx", "\\\\", "++", "oo"]  # tell bars apart without colour
 _LINES = ["-", "--", "-.", ":"]
@@ -86,7 +87,7 @@ def class_ap(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figu
 
 
 def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw the mAP of all, head, medium and tail classes, a bar a run.
+    """Draw the mAP of all, head, medium and tail classes, a bar a run; see also `group_dots`.
 
     Args:
         runs: one run or several.
@@ -96,7 +97,7 @@ def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Fi
     names = ["mAP", *GROUPS]
     values = np.array([[100 * _number(run.summary.get(name)) for name in names] for run in runs])
     with style():
-        fig, ax = axes_for(ax, width=7)
+        fig, ax = axes_for(ax, width=7 if len(runs) <= _UPRIGHT else 9)
         width = 0.8 / len(runs)
         for i, run in enumerate(runs):
             x = np.arange(len(names)) + (i - (len(runs) - 1) / 2) * width
@@ -111,10 +112,15 @@ def group_bars(runs: Run | Sequence[Run], *, ax: Axes | None = None) -> tuple[Fi
                 edgecolor="white",
                 linewidth=0,
             )
-            ax.bar_label(bars, fmt="%.1f", fontsize=9 if len(runs) < 4 else 7, padding=1)
+            upright = len(runs) <= _UPRIGHT
+            size = 9 if len(runs) < _UPRIGHT else 7
+            angle = 0 if upright else 90
+            ax.bar_label(
+                bars, fmt="%.1f", fontsize=size, padding=1 if upright else 2, rotation=angle
+            )
         ax.set_xticks(range(len(names)), ["all classes", *GROUPS])
         ax.set_ylabel("mAP (%)")
-        ax.set_ylim(0, 108)  # room for the numbers
+        ax.set_ylim(0, 108 if len(runs) <= _UPRIGHT else 116)  # room for the numbers
         ax.set_yticks(range(0, 101, 20))
         title = f"{runs[0].name}: {values[0][0]:.1f} mAP"
         if len(runs) > 1:
@@ -219,20 +225,21 @@ def training_curves(
     return axes[0].figure, axes
 
 
-def legend_rows(runs: Sequence[Run]) -> int:
-    """Rows of the legend of several runs; a single run needs none."""
-    return -(-len(runs) // _legend_columns(runs)) if len(runs) > 1 else 0
+def legend_rows(runs: Sequence[Run], width: float = 9) -> int:
+    """Rows that the legend of several runs takes in a figure of a width; one run needs none."""
+    return -(-len(runs) // _legend_columns(runs, width)) if len(runs) > 1 else 0
 
 
 def _title_over_legend(ax: Axes, title: str, runs: list[Run]) -> None:
     """Put the legend between title and axes, where it covers no data."""
-    rows = legend_rows(runs)
+    width = ax.get_figure().get_size_inches()[0]
+    rows = legend_rows(runs, width)
     ax.set_title(title, pad=6 + 16 * rows)
     if rows:
         ax.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
-            ncols=_legend_columns(runs),
+            ncols=_legend_columns(runs, width),
             borderaxespad=0.2,
             columnspacing=1.4,
         ).set_in_layout(False)  # the title's pad is its room
@@ -265,9 +272,9 @@ def group_rows(ax: Axes, means: pd.DataFrame, deviations: pd.DataFrame) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / (0.27 * len(means) + 1)), ncols=4)
 
 
-def _legend_columns(runs: list[Run]) -> int:
+def _legend_columns(runs: Sequence[Run], width: float = 9) -> int:
     longest = max(len(run.name) for run in runs)
-    return max(1, min(len(runs), 100 // (longest + 7)))
+    return max(1, min(len(runs), int(11 * width) // (longest + 7)))
 
 
 def _first_to_half(runs: list[Run]) -> str:

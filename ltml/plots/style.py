@@ -56,8 +56,14 @@ def style() -> Iterator[None]:
         "legend.frameon": False,
         "svg.hashsalt": "ltml",  # the same figure gives the same file
     }
+    # A notebook's backend turns itself on at the first figure; rc_context would turn it off again,
+    # and all later figures would be missing without a word.
     with mpl.rc_context(settings):
-        yield
+        try:
+            yield
+        finally:
+            interactive = mpl.is_interactive()
+    mpl.interactive(interactive)
 
 
 def save(fig: Figure, stem: str | Path) -> list[Path]:

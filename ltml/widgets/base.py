@@ -87,9 +87,9 @@ class Explorer(ipywidgets.VBox):
         """Draw with the controls as they are."""
         with style():
             for ax in self.axes:
-                ticks = ax.xaxis.majorTicks
+                ticks = ax.xaxis.majorTicks if self.keep_ticks else None
                 ax.clear()
-                if self.keep_ticks:
+                if ticks:
                     ax.xaxis.majorTicks = ticks
             try:
                 self.said = self.draw(*self.axes, **self.values)
@@ -108,11 +108,11 @@ class Explorer(ipywidgets.VBox):
 
         Both take longer than all the rest, and most changes of a control leave them as they are.
         """
-        axes = [ax for ax in self.axes if ax.get_visible()]
+        axes = [ax for ax in self.axes if ax.get_visible() and ax.axison]
         ground_for = [_frame(ax) for ax in axes]
         renderer = self.canvas.get_renderer()
         renderer.clear()
-        hidden = [self.figure.patch, *(part for ax in axes for part in (ax.patch, ax.xaxis))]
+        hidden = [self.figure.patch, *(ax.patch for ax in axes), *(ax.xaxis for ax in axes)]
         if ground_for != self._ground_for:
             self.figure.set_layout_engine("constrained")
             self.figure.draw_without_rendering()
@@ -153,6 +153,7 @@ def _frame(ax: Axes) -> tuple:
     place = ax.get_subplotspec()
     return (
         *(place.num1, place.num2, ax.get_xlabel(), ax.get_ylabel()),
+        ax.get_aspect() == "auto" or ax.get_ylim(),  # with an aspect, limits decide the place
         *(ax.get_xlim(), tuple(ax.get_xticks()), names, max(map(len, heights), default=0)),
     )
 

@@ -54,14 +54,14 @@ def explore_diversity(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
         tables = [table(j, measure, split, size) for j in chosen]
         named = {_name(found, j): t for j, t in zip(chosen, tables, strict=True)}
         feature_diversity(named, highlight=name, ax=scores)
-        nearest_images(record(i), name, split=split, queries=2, neighbors=7, ax=images)
+        nearest_images(record(i), name, split=split, queries=2, neighbors=6, ax=images)
         row = [t.set_index("class").loc[name] for t in tables]
         said = [
             f"{_name(found, j)} {r.value:.2f} ± {r.error:.2f}"
             for j, r in zip(chosen, row, strict=True)
         ]
         part, c = record(i).split(split), record(i).index(name)
-        near = part.neighbors[part.rows(c)[:, None], range(min(7, part.neighbors.shape[1]))]
+        near = part.neighbors[part.rows(c)[:, None], range(min(6, part.neighbors.shape[1]))]
         held = part.labels[near, c][near >= 0].mean()
         return (
             f"{name} ({row[0]['count']:,} training images): {measure} of {size} of its "
@@ -102,7 +102,7 @@ def explore_diversity(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
         draw,
         controls,
         panels=(2, 1),
-        size=(9, 7.4),
+        size=(9, 7),
         problems=problems,
         layout=[["run", "beside"], ["name", "split", "measure"]],
     )
