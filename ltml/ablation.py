@@ -1,6 +1,7 @@
 """Train a grid of samplers, losses and heads, cell by cell, and tabulate it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import product
@@ -84,7 +85,13 @@ def cells(*, seeds: int = 3, only: Sequence[str] = ("*",)) -> list[Cell]:
 
 
 def ablate(
-    base: Recipe, grid: Iterable[Cell], out: str | Path, *, jobs: int = 1, progress: bool = True
+    base: Recipe,
+    grid: Iterable[Cell],
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Train the cells that are not finished yet, and write ``out/ablation.csv``.
 
@@ -93,6 +100,8 @@ def ablate(
         grid: the cells; see :func:`cells`.
         out: folder; each cell's run is a folder in it.
         jobs: trainings at a time, each in a process of its own.
+        cluster: address of a Dask scheduler, whose workers train instead; they must see ``out`` and
+            the data under the same paths. joblib hands the cells over.
         progress: show progress bars (of one job).
 
     Returns:
@@ -100,7 +109,7 @@ def ablate(
         gradient_imbalance, seconds.
 
     Raises:
-        InputError: if a finished cell was trained by another recipe.
+        InputError: if a finished cell was trained by another recipe, or there is no such cluster.
     """
     out, grid = Path(out), list(grid)
     recipes = {cell: replace(base, **vars(cell)) for cell in grid}
@@ -110,18 +119,46 @@ def ablate(
     if todo:
         data = load_data(base)
         data = in_memory(data, base.completed(data.train).image_size, progress=progress)
-    if jobs == 1:
+    if jobs == 1 and cluster is None:
         for cell in todo:
             _train(recipes[cell], data, out / cell.folder, progress)
-    else:
+    elif todo:
         from joblib import Parallel, delayed
 
-        Parallel(n_jobs=jobs)(
-            delayed(_train)(recipes[cell], data, out / cell.folder, False) for cell in todo
-        )
+        out = out.absolute()  # workers have folders of their own
+        with _workers(cluster):
+            Parallel(n_jobs=jobs if cluster is None else -1)(
+                delayed(_train)(recipes[cell], data, out / cell.folder, False) for cell in todo
+            )
     table = tabulate([Run.load(out / cell.folder) for cell in grid])
     write_csv(out / "ablation.csv", table)
     return table
+
+
+@contextmanager
+def _workers(cluster: str | None) -> Iterator[None]:
+    """Let joblib hand its jobs to a cluster's workers."""
+    if cluster is None:
+        yield
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise InputError(
+            "cluster needs Dask, which is missing here; install it with: pip install "
+            "'ltml[cluster]'"
+        ) from error
+    from joblib import parallel_config
+
+    try:
+        client = Client(cluster, timeout=20)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cluster {cluster!r} does not answer ({error}); give the address that dask scheduler "
+            "printed, such as tcp://10.0.0.1:8786"
+        ) from error
+    with client, parallel_config("dask"):
+        yield
 
 
 def tabulate(runs: Sequence[Run]) -> pd.DataFrame:

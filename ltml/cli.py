@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from json import dumps
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import tyro
 
 from ltml import data_cli, training
 from ltml.errors import InputError
+from ltml.presets import preset
 from ltml.ranks import Ranks
 from ltml.recipe import Recipe, build_sampler, load_data
 from ltml.runs import Run, table_of, write_csv
@@ -50,7 +53,8 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
 
 
 def train(
-    recipe: Flat[Recipe],
+    settings: Flat[Recipe],
+    recipe: str | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     overwrite: bool = False,
@@ -59,15 +63,16 @@ def train(
     """Train one model and write its run.
 
     Args:
-        recipe: what to train and how.
+        settings: what to train and how.
+        recipe: name of a recipe to start from, such as voc-lt-resnet50; other options change it.
         out: folder to write; default: a new one under runs/.
         resume: go on with the interrupted training in this folder, by the recipe it began with.
         overwrite: replace the run that the folder holds.
         quiet: no progress bars.
     """
     if resume is None:
-        run = fit(recipe, out=out, overwrite=overwrite, progress=not quiet)
-    elif recipe != Recipe() or out is not None or overwrite:
+        run = fit(settings, out=out, overwrite=overwrite, progress=not quiet)
+    elif settings != Recipe() or out is not None or overwrite:
         raise InputError("resume takes the recipe and the folder from the run; give nothing else")
     else:
         run = training.resume(resume, progress=not quiet)
@@ -151,33 +156,48 @@ def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) 
     print(f"report: {write_report([Run.load(path) for path in folders], out)}")
 
 
+def card(runs: Positional[tuple[Path, ...]]) -> None:
+    """Print a results card of a run, or of several seeds of one recipe: all that decides a score.
+
+    Args:
+        runs: folders of runs.
+    """
+    from ltml.card import results_card
+
+    print(results_card([Run.load(path) for path in runs]))
+
+
 def ablate(
-    recipe: Flat[Recipe],
+    settings: Flat[Recipe],
+    recipe: str | None = None,
     out: Path = Path("runs/ablation"),
     seeds: int = 3,
     only: tuple[str, ...] = ("*",),
     fast: bool = False,
     jobs: int = 1,
+    cluster: str | None = None,
 ) -> None:
     """Train a grid of samplers, losses and heads; a finished cell is never trained again.
 
     Args:
-        recipe: everything else of the trainings.
+        settings: everything else of the trainings.
+        recipe: name of a recipe to start from, such as voc-lt-resnet50; other options change it.
         out: folder of the runs, of ablation.csv and of its figure.
         seeds: how many, from 0.
         only: patterns of sampler/loss/diversity, such as 'class-aware/*/off'.
         fast: one seed and 200 steps of seven telling cells, unless other numbers are given.
         jobs: trainings at a time; with 2 cores, 2 jobs are faster than one.
+        cluster: address of a Dask scheduler, whose workers train instead and see the same folder.
     """
     from ltml import ablation, plots
 
     if fast:
         only = ablation.FAST if only == ("*",) else only
         seeds = 1 if seeds == 3 else seeds
-        if recipe.steps is None and recipe.epochs is None:
-            recipe = replace(recipe, steps=200, warmup=20)
+        if settings.steps is None and settings.epochs is None:
+            settings = replace(settings, steps=200, warmup=20)
     grid = ablation.cells(seeds=seeds, only=only)
-    rows = ablation.ablate(recipe, grid, out, jobs=jobs)
+    rows = ablation.ablate(settings, grid, out, jobs=jobs, cluster=cluster)
     print(ablation.summarise(rows).round(2).to_string(index=False))
     plots.save(plots.ablation(rows)[0], out / "ablation")
     print(f"\ntable: {out / 'ablation.csv'}\nfigure: {out / 'ablation.svg'}")
@@ -256,13 +276,30 @@ def draw(runs: list[Run], out: Path) -> Path:
     return out
 
 
+def _named_recipe(args: Sequence[str]) -> Recipe | None:
+    """Find --recipe NAME before the options are parsed, since it decides their defaults."""
+    for option, value in zip(args, [*args[1:], ""], strict=True):
+        if option == "--recipe" or option.startswith("--recipe="):
+            return preset(option.partition("=")[2] or value)
+    return None
+
+
 def main(args: list[str] | None = None) -> int:
     """Run a command; mistakes of the user print one line and return 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ltml").setLevel(logging.INFO)
+    args = sys.argv[1:] if args is None else args
+    try:
+        start = _named_recipe(args)
+    except InputError as error:
+        print(f"ltml: error: {error}", file=sys.stderr)
+        return 2
     app = tyro.extras.SubcommandApp()
-    for command in (demo, train, compare, explore, report, ablate, audit):
-        app.command(command)
+    for command in (demo, train, compare, explore, report, card, ablate, audit):
+        if start is not None and command in (train, ablate):
+            app.command(partial(command, settings=start), name=command.__name__)
+        else:
+            app.command(command)
     data_app = tyro.extras.SubcommandApp()
     for command in (export, data_cli.voc_lt, data_cli.coco_lt, data_cli.check):
         data_app.command(command)

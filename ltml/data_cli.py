@@ -70,19 +70,22 @@ def _fetch(name, fetch, root, dry_run, connections, mirror, keep_archives, quiet
     _raise_unless(report)
 
 
-def check(data: str, root: Path, decode: bool = False, quiet: bool = False) -> None:
+def check(
+    data: str, root: Path, decode: bool = False, full: bool = False, quiet: bool = False
+) -> None:
     """Compare what lies on the disk with the published counts, and name what is missing.
 
     Args:
         data: voc-lt or coco-lt.
         root: folder of the data.
         decode: also decode every image, which finds damaged ones and takes a minute.
+        full: name everything that is missing or wrong, not the first ten of each kind.
         quiet: no progress bars.
     """
     from ltml.data.check import check
 
     report = check(root, data, decode=decode, progress=not quiet)
-    print(report)
+    print(report.text_of(most=None) if full else report)
     _raise_unless(report)
 
 

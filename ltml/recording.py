@@ -12,13 +12,13 @@ from torchvision.transforms import v2
 
 from ltml.data import LongTailData
 from ltml.data.loader import MEAN, STD, Loader
+from ltml.devices import choose_device
 from ltml.errors import InputError
 from ltml.features import FILE, SCHEMA, SPLITS, FeatureRecord
 from ltml.labels import LabelMatrix
 from ltml.model import Classifier
 from ltml.recipe import Recipe, build_model, load_data
 from ltml.runs import Run, write_atomically
-from ltml.devices import choose_device
 
 __all__ = ["load_model", "record_features"]
 

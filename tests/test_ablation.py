@@ -106,3 +106,26 @@ def test_bad_input_is_named():
         ablation.cells(only=["odd/*/*"])
     with pytest.raises(InputError, match="seeds=0"):
         ablation.cells(seeds=0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_cluster_trains_the_same_cells(small_data, tmp_path):
+    """Two workers of a local Dask cluster, each a process of its own, as on other machines."""
+    distributed = pytest.importorskip("distributed")
+    grid = ablation.cells(seeds=2, only=["uniform/bce/off", "class-aware/bce/off"])
+    here = ablation.ablate(small_data, grid, tmp_path / "here", progress=False)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, worker_dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        there = ablation.ablate(small_data, grid, tmp_path / "there", cluster=address)
+    columns = [name for name in here if name != "seconds"]
+    pd.testing.assert_frame_equal(there[columns], here[columns], rtol=1e-4)
+
+
+def test_a_cluster_that_does_not_answer_is_said(small_data, tmp_path):
+    pytest.importorskip("distributed")
+    grid = ablation.cells(seeds=1, only=["uniform/bce/off"])
+    with pytest.raises(InputError, match="does not answer"):
+        ablation.ablate(small_data, grid, tmp_path, cluster="nonsense://nowhere", progress=False)

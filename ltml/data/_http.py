@@ -307,11 +307,14 @@ def _locked(part: Path):
     except OSError as error:
         raise _disk(part, error) from None
     with os.fdopen(handle, "r+b") as file:
+        busy = False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = os.path.samestat(os.fstat(handle), part.stat())
-        except (BlockingIOError, FileNotFoundError):
-            same = False
-        if not same:  # or another process has just finished with it
-            raise InputError(f"{part} is being fetched by another process; wait for it") from None
+        except BlockingIOError:
+            busy = True
+        except OSError:  # a file system without locks
+            pass
+        # No longer the file of that name: another process has just finished with it.
+        if busy or not part.exists() or not os.path.samestat(os.fstat(handle), part.stat()):
+            raise InputError(f"{part} is being fetched by another process; wait for it")
         yield file

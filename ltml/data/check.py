@@ -17,7 +17,7 @@ from ltml.labels import GROUPS, LabelMatrix
 
 __all__ = ["Finding", "Report", "check", "check_ids", "check_image"]
 
-_SHOWN = 5  # details of a finding that are printed
+_SHOWN = 10  # details of a finding that are printed, unless all are asked for
 _STRAY = "222564"  # first line of longtail2017img_id.pkl, beside the published COCO-LT list
 
 
@@ -37,11 +37,13 @@ class Finding:
     text: str
     details: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    def text_of(self, *, most: int | None = _SHOWN) -> str:
+        """Lines of the report, with at most so many details."""
+        shown = self.details[:most]
         lines = [f"  {'ok   ' if self.ok else 'WRONG'} {self.what}: {self.text}"]
-        lines += [f"          {detail}" for detail in self.details[:_SHOWN]]
-        if len(self.details) > _SHOWN:
-            lines.append(f"          and {len(self.details) - _SHOWN:,} more")
+        lines += [f"          {detail}" for detail in shown]
+        if len(self.details) > len(shown):
+            lines.append(f"          and {len(self.details) - len(shown):,} more")
         return "\n".join(lines)
 
 
@@ -68,7 +70,8 @@ class Report:
             for text in (finding.text, *finding.details)
         ]
 
-    def __str__(self) -> str:
+    def text_of(self, *, most: int | None = _SHOWN) -> str:
+        """The report with at most so many details of each finding; None: with all."""
         last = (
             f"complete; train on it with: ltml train --data {self.name} --root {self.root}"
             if self.ok
@@ -76,7 +79,11 @@ class Report:
             f"ltml data {self.name} --root {self.root}"
         )
         title = f"{BENCHMARKS[self.name].title} in {self.root}"
-        return "\n".join([title, *map(str, self.findings), last])
+        lines = [finding.text_of(most=most) for finding in self.findings]
+        return "\n".join([title, *lines, last])
+
+    def __str__(self) -> str:
+        return self.text_of()
 
 
 @dataclass

@@ -231,11 +231,11 @@ def class_map(
             for g in GROUPS
             if (groups[part.cls] == g).any()
         ]
-        found = f"{', '.join(right)} of the images lie nearest their own class's mean"
-        brief = f"{split}: nearest own mean {', '.join([right[0], right[-1]])}"
-        room = 13 * ax.get_position().width * fig.get_figwidth()  # letters
-        most = [f"{record.name}, {split}: {found}", f"{split}: {found}", brief]
-        ax.set_title(next((t for t in most if len(t) <= room), brief))
+        found = f"images nearest their own class's mean: {', '.join(right)}"
+        brief = f"{split}: nearest own class's mean: {', '.join([right[0], right[-1]])}"
+        room = 12.5 * ax.get_position().width * fig.get_figwidth()  # letters
+        longest = [f"{record.name}, {split} {found}", f"{split} {found}", brief]
+        ax.set_title(next((title for title in longest if len(title) <= room), brief))
     return fig, ax
 
 

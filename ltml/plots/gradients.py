@@ -15,6 +15,7 @@ from ltml.runs import Run
 
 __all__ = ["class_history", "gradient_heatmap", "gradient_magnitudes"]
 
+AP_TOP = 1.05  # AP at the upper end of a history
 TOTAL = "#00527A"  # positives and negatives together, or one over the other
 
 
@@ -156,9 +157,6 @@ def class_history(
         log: logarithmic gradient axis.
         ax: where to draw; default: a new figure.
 
-    Returns:
-        the figure and the axes of the gradient; those of the AP are its ``child_axes[0]``.
-
     Raises:
         InputError: if the run has no such class.
     """
@@ -182,17 +180,27 @@ def class_history(
             color=NEGATIVE,
             label="negatives",
         )
-        right = ax.inset_axes((0, 0, 1, 1), sharex=ax)
-        right.patch.set_visible(False)
-        right.plot(table.step, 100 * table.ap, "D:", ms=5, color=TOTAL, label="AP (right)")
-        right.set_ylim(0, 105)
-        right.set_yticks(range(0, 101, 25))
-        right.grid(False)
-        right.yaxis.tick_right()
-        right.yaxis.set_label_position("right")
-        right.set_ylabel("AP (%)", color=TOTAL)
-        right.tick_params(axis="y", colors=TOTAL)
-        right.tick_params(axis="x", bottom=False, labelbottom=False)
+        # Marks and a scale of its own at the right; a second pair of axes would be slow to draw.
+        across = ax.get_xaxis_transform()
+        ax.plot(
+            table.step,
+            table.ap / AP_TOP,
+            "D:",
+            ms=5,
+            color=TOTAL,
+            label="AP (right)",
+            transform=across,
+        )
+        for ap in (0, 0.25, 0.5, 0.75, 1):
+            ax.text(
+                *(1.01, ap / AP_TOP, f"{100 * ap:g}"),
+                transform=ax.transAxes,
+                va="center",
+                color=TOTAL,
+            )
+        ax.text(
+            *(1.07, 0.5, "AP (%)"), transform=ax.transAxes, rotation=90, va="center", color=TOTAL
+        )
         if log and (positive.any() or negative.any()):
             plain_log_axis(ax)
         else:
@@ -206,10 +214,7 @@ def class_history(
             f"AP {100 * first.ap:.0f} % to {100 * last.ap:.0f} %"
             + _pull(table.grad_pos.sum(), table.grad_neg.sum())
         )
-        lines = [*ax.lines, *right.lines]
         ax.legend(
-            lines,
-            [line.get_label() for line in lines],
             loc="upper right",  # beneath the axes, beside the name of the x axis
             bbox_to_anchor=(1, 0),
             borderaxespad=1.7,

@@ -6,12 +6,14 @@ from ltml.widgets.comparison import compare_runs
 from ltml.widgets.diversity import explore_diversity
 from ltml.widgets.gradients import explore_gradients
 from ltml.widgets.live import LiveView
+from ltml.widgets.page import explore
 from ltml.widgets.sampling import explore_sampler
 
 __all__ = [
     "Explorer",
     "LiveView",
     "compare_runs",
+    "explore",
     "explore_balancing",
     "explore_diversity",
     "explore_gradients",

@@ -65,9 +65,9 @@ def explore_diversity(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
         held = part.labels[near, c][near >= 0].mean()
         return (
             f"{name} ({row[0]['count']:,} training images): {measure} of {size} of its "
-            f"{row[0].recorded} recorded {split} images, {', '.join(said)}. Below: the image it is "
-            f"surest of and the one it is least sure of, each with its nearest; of all "
-            f"nearest images of {name}, {100 * held:.0f} % hold it too (✓)."
+            f"{row[0].recorded} recorded {split} images, {', '.join(said)}. Below, in "
+            f"{_name(found, i)}: the image it is surest of and the one it is least sure of, each "
+            f"with its nearest; of the nearest of all, {100 * held:.0f} % hold {name} too (✓)."
         )
 
     names = [(_name(found, i), i) for i in range(len(found))]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from ltml import plots
@@ -69,20 +70,20 @@ def explore_gradients(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
 
     def draw(top, bottom, *, run, against, step, show, order, log, class_name):
         shown = pair(named, (top, bottom), run, against)
-        first = shown[0][1]
+        epochs = [epoch_at(run, step) for _, run in shown]
+        tables = [epoch_table(run, e) for (_, run), e in zip(shown, epochs, strict=True)]
         if order == "gradient":  # the first run's, for both: else no class stands above itself
-            table = epoch_table(first, epoch_at(first, step))
-            most_first = np.argsort(-(table.grad_pos + table.grad_neg).to_numpy(), kind="stable")
-            order = table["class"].iloc[most_first].tolist()
-        limits = _limits([run for _, run in shown], step, show, log)
+            total = (tables[0].grad_pos + tables[0].grad_neg).to_numpy()
+            order = tables[0]["class"].iloc[np.argsort(-total, kind="stable")].tolist()
+        of_all_steps = log and step != 0  # so that the axis stands still while the step changes
+        limits = _limits([run.per_class for _, run in shown] if of_all_steps else tables, show, log)
         said = []
-        for ax, run in shown:
-            epoch = epoch_at(run, step)
+        for (ax, run), epoch, table in zip(shown, epochs, tables, strict=True):
             plots.gradient_magnitudes(
                 run, epoch=epoch, show=show, order=order, log=log, mark=class_name, ax=ax
             )
             ax.set_ylim(limits)
-            said.append(_sentence(run, epoch))
+            said.append(_sentence(run, epoch, table))
         top.tick_params(axis="x", labelbottom=len(shown) == 1)
         if len(shown) == 2:
             top.set_xlabel("")
@@ -177,12 +178,10 @@ def epoch_at(run: Run, step: int) -> int | None:
     return int(run.metrics.epoch.iloc[place])
 
 
-def _limits(runs: list[Run], step: int, show: str, log: bool) -> tuple[float, float]:
-    """Return one gradient axis for the runs, if logarithmic for all steps, to compare them by."""
+def _limits(tables: list[pd.DataFrame], show: str, log: bool) -> tuple[float, float]:
+    """Return the ends of one gradient axis for several tables, to compare them by eye."""
     values = []
-    for run in runs:
-        epoch = epoch_at(run, step)
-        table = run.per_class if log and epoch is not None else epoch_table(run, epoch)
+    for table in tables:
         up, down = table.grad_pos.to_numpy(), table.grad_neg.to_numpy()
         shown = {"both": [up, down], "positive": [up], "negative": [down], "total": [up + down]}
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -199,8 +198,7 @@ def _limits(runs: list[Run], step: int, show: str, log: bool) -> tuple[float, fl
     return low * np.exp(-0.2 * span), high * np.exp(0.1 * span)
 
 
-def _sentence(run: Run, epoch: int | None) -> str:
-    table = epoch_table(run, epoch)
+def _sentence(run: Run, epoch: int | None, table: pd.DataFrame) -> str:
     total = (table.grad_pos + table.grad_neg).to_numpy()
     most, least = table["class"][total.argmax()], table["class"][total.argmin()]
     down = int((table.grad_neg > table.grad_pos).sum())

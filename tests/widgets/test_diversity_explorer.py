@@ -68,7 +68,7 @@ def test_it_says_what_the_records_hold(folders):
                 assert f"gear ({row['count']} training images)" in page.said
                 part, c = record.split(split), record.index("gear")
                 held = part.labels[part.neighbors[part.cls == c][:, :6], c].mean()
-                assert f"{100 * held:.0f} % hold it" in page.said
+                assert f"{100 * held:.0f} % hold gear" in page.said
 
 
 def test_another_run_stands_beside(folders):
