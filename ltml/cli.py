@@ -15,7 +15,8 @@ from ltml.errors import InputError
 from ltml.presets import preset
 from ltml.ranks import Ranks
 from ltml.recipe import Recipe, build_sampler, load_data
-from ltml.runs import Run, table_of, write_csv
+from ltml.recording import record_features
+from ltml.runs import Run, read_config, table_of, write_csv
 from ltml.training import fit
 
 __all__ = ["main"]
@@ -37,7 +38,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
         "class-aware": Recipe.baseline(sampler="class-aware", steps=steps, seed=seed),
         "method": Recipe.method(steps=steps, seed=seed),
     }
-    runs = [fit(recipe, out=out / name, overwrite=True) for name, recipe in recipes.items()]
+    data, runs = load_data(recipes["baseline"]), []
+    for name, recipe in recipes.items():
+        runs.append(fit(recipe, out=out / name, data=data, overwrite=True))
+        record_features(runs[-1], data=data)
     figures = draw(runs, out / "figures")
     print(table_of(runs).to_string(index=False, na_rep="-"))
     tails = [f"{100 * run.summary['tail']:.0f}" for run in runs]
@@ -48,7 +52,8 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
         f"\nLargest over smallest gradient of a class: {spans[0]}, {spans[1]}, {spans[2]}."
         f"\n\nFigures: {figures}"
         "\nNext:    make lab              step through the notebooks, from 00_start_here"
-        f"\n         ltml train --help     train on your own data; ltml compare {out}/*"
+        f"\n         ltml explore {out}   drag and compare in the browser, without code"
+        "\n         ltml train --help     train on your own data"
     )
 
 
@@ -70,14 +75,19 @@ def train(
         overwrite: replace the run that the folder holds.
         quiet: no progress bars.
     """
+    if resume is not None:
+        if settings != Recipe() or out is not None or overwrite:
+            raise InputError("resume takes recipe and folder from the run; give nothing else")
+        settings = Recipe.from_dict(read_config(resume)["recipe"])
+    settings.check()
+    data = load_data(settings)
     if resume is None:
-        run = fit(settings, out=out, overwrite=overwrite, progress=not quiet)
-    elif settings != Recipe() or out is not None or overwrite:
-        raise InputError("resume takes the recipe and the folder from the run; give nothing else")
+        run = fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
     else:
-        run = training.resume(resume, progress=not quiet)
+        run = training.resume(resume, data=data, progress=not quiet)
     if not Ranks.launched().first:
         return
+    record_features(run, data=data)
     draw([run], run.path / "figures")
     classes = run.classes.assign(ap=100 * run.classes.ap)
     print(

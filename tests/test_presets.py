@@ -25,6 +25,7 @@ def trained(monkeypatch):
         seen.append(recipe)
         raise cli.InputError("far enough")
 
+    monkeypatch.setattr(cli, "load_data", lambda recipe: None)
     monkeypatch.setattr(cli, "fit", fit)
     return seen
 

@@ -114,6 +114,8 @@ class Explorer(ipywidgets.VBox):
         renderer.clear()
         hidden = [self.figure.patch, *(ax.patch for ax in axes), *(ax.xaxis for ax in axes)]
         if ground_for != self._ground_for:
+            for ax in self.axes:  # from the same start, for the same picture to the last pixel
+                ax.set_subplotspec(ax.get_subplotspec())
             self.figure.set_layout_engine("constrained")
             self.figure.draw_without_rendering()
             self.figure.set_layout_engine("none")

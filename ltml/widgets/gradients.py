@@ -83,6 +83,8 @@ def explore_gradients(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
                 run, epoch=epoch, show=show, order=order, log=log, mark=class_name, ax=ax
             )
             ax.set_ylim(limits)
+            if log and limits[1] > 100 * limits[0]:
+                ax.minorticks_off()  # making dozens of marks would take a third of the time
             said.append(_sentence(run, epoch, table))
         top.tick_params(axis="x", labelbottom=len(shown) == 1)
         if len(shown) == 2:

@@ -87,8 +87,13 @@ def test_a_link_on_the_disk_is_not_followed(tmp_path):
     (out / "b").symlink_to(outside / "kept")
     with pytest.raises(InputError, match=r"'a/x' is refused: .* outside the destination"):
         extract_tar(make_tar(tmp_path / "a.tar", ("a/x", b"1")), out, progress=False)
-    extract_tar(make_tar(tmp_path / "a.tar", ("b", b"new")), out, progress=False)
+    with pytest.raises(InputError, match=r"'b' is refused: .* outside the destination"):
+        extract_tar(make_tar(tmp_path / "a.tar", ("b", b"new")), out, progress=False)
+    with pytest.raises(InputError, match="leads out of"):
+        extract_zip(make_zip(tmp_path / "a.zip", ("a/x", "1")), out, ["a/x"])
+    extract_zip(make_zip(tmp_path / "a.zip", ("b", "new")), out, ["b"])  # the link is replaced
     assert files_of(outside) == {"kept": b"kept"}
+    assert (out / "b").read_bytes() == b"new"
     assert not (out / "b").is_symlink()
 
 
@@ -118,7 +123,7 @@ def test_compressed_tars_are_not_expected(tmp_path, mode):
 def test_damaged_tar(tmp_path, cut):
     archive = make_tar(tmp_path / "a.tar", ("a", b"1" * 1000), ("b", b"1" * 1000))
     archive.write_bytes(archive.read_bytes()[:cut])
-    with pytest.raises(InputError, match="a.tar is no tar archive that can be read"):
+    with pytest.raises(InputError, match=r"a.tar is no tar archive that can be read"):
         extract_tar(archive, tmp_path / "out", progress=False)
     assert all(body == b"1" * 1000 for body in files_of(tmp_path / "out").values())
 
