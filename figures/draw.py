@@ -12,7 +12,7 @@ import pandas as pd
 
 matplotlib.use("Agg")
 
-from ltml import Run, ablation, plots
+from ltml import Run, ablation, load, plots
 from ltml.runs import write_atomically
 
 HERE = Path(__file__).resolve().parent
@@ -35,6 +35,7 @@ def main() -> None:
         "label_counts": plots.label_counts(baseline),
         "gradient_before_after": before_after(baseline, method),
         "gradient_heatmap": plots.gradient_heatmap(baseline),
+        "group_balance": plots.group_balance(load("pictograms").train.labels),
         "class_ap": plots.class_ap([baseline, method]),
         "group_map": plots.group_bars([baseline, method]),
     }

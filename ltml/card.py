@@ -11,7 +11,7 @@ from ltml.runs import Run
 __all__ = ["results_card"]
 
 # What may differ between runs that are seeds of one result.
-_FREE = {"seed", "device"}
+_FREE = {"seed", "device", "compile"}
 
 
 def results_card(runs: Sequence[Run]) -> str:

@@ -127,6 +127,8 @@ class Training:
         began, saved = time.perf_counter() - self.seconds, time.monotonic()
         ranks, recipe = self.ranks, self.recipe
         model = ranks.shared(self.model)
+        if recipe.compile:
+            model = torch.compile(model)
         self.sampler.batch = self.step
         numbers = count(self.step * ranks.size + ranks.rank, ranks.size)
         batches = self.train.batches(self.sampler, seed=recipe.seed, numbers=numbers)

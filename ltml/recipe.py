@@ -122,6 +122,8 @@ class Recipe:
     """Steps over which the learning rate rises linearly."""
     clip: float = 35.0
     """Largest norm of the whole gradient."""
+    compile: bool = False
+    """Have torch.compile build the network first: slow to start, faster from then on."""
     seed: int = 0
     """Seed of the weights, the draws and the augmentation."""
     device: str = "auto"

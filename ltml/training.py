@@ -135,5 +135,7 @@ def _choose_folder(out: str | Path | None, recipe: Recipe, overwrite: bool) -> P
     if held and "config.json" not in held:
         raise InputError(f"out {str(out)!r} holds other files; give a new folder")
     if held and not overwrite:
-        raise InputError(f"out {str(out)!r} holds another run; give a new folder, resume it, or delete it")
+        raise InputError(
+            f"out {str(out)!r} holds another run; give a new folder, resume it, or delete it"
+        )
     return out

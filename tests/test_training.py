@@ -237,3 +237,13 @@ def test_the_config_is_json_that_rebuilds_the_recipe(run, tiny):
     config = json.loads((run.path / "config.json").read_text())
     assert Recipe.from_dict(config["recipe"]) == TINY.completed(tiny.train)
     assert config["data"]["train_images"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_a_compiled_network_learns_the_same(tiny, tmp_path):
+    recipe = replace(TINY, diversity="dem", steps=4, warmup=0)
+    plain = fit(recipe, data=tiny, out=tmp_path / "plain", progress=False)
+    compiled = fit(replace(recipe, compile=True), data=tiny, out=tmp_path / "c", progress=False)
+    assert compiled.metrics.train_loss.tolist() == pytest.approx(plain.metrics.train_loss, rel=1e-3)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()

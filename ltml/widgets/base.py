@@ -89,6 +89,7 @@ class Explorer(ipywidgets.VBox):
             for ax in self.axes:
                 ticks = ax.xaxis.majorTicks if self.keep_ticks else None
                 ax.clear()
+                ax.relim()  # clear() keeps the old data's limits, which bands that span an axis use
                 if ticks:
                     ax.xaxis.majorTicks = ticks
             try:
@@ -114,7 +115,7 @@ class Explorer(ipywidgets.VBox):
         renderer.clear()
         hidden = [self.figure.patch, *(ax.patch for ax in axes), *(ax.xaxis for ax in axes)]
         if ground_for != self._ground_for:
-            for ax in self.axes:  # from the same start, for the same picture to the last pixel
+            for ax in self.axes:  # from the same start each time, to the last pixel
                 ax.set_subplotspec(ax.get_subplotspec())
             self.figure.set_layout_engine("constrained")
             self.figure.draw_without_rendering()

@@ -29,6 +29,8 @@ def test_the_sentence_agrees_with_numpy_and_the_picture_follows():
         assert f"totals: {ratios[0]:.3g} before, {ratios[1]:.3g} after" in page.said
         pictures.add(page.picture.value)
     assert len(pictures) == 3
+    page.controls["strength"].value = 0.5
+    assert page.picture.value in pictures  # no limits of earlier pictures stay
 
 
 def test_clipping_is_said():
