@@ -1,5 +1,12 @@
 """ltml: a workbench for long-tailed multi-label image recognition."""
 
+import os
+
+# How torch's threads wait for each other, which must be said before torch is imported: asleep. By
+# default they wait spinning, and where another program holds a core, a training takes five times
+# as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from ltml.data import LongTailData, Split, load
 from ltml.diversity import DiversityEnhancement
 from ltml.errors import InputError

@@ -46,7 +46,9 @@ def explore_balancing(runs: Run | str | Path | Sequence[Run | str | Path]) -> Ex
         plots.balancing(named[run], **options, ax=(above, below))
         return _sentence(named[run], **options)
 
-    return Explorer(draw, controls, panels=(2, 1), size=(9, 5.8), problems=problems, keep_ticks=True)
+    return Explorer(
+        draw, controls, panels=(2, 1), size=(9, 5.8), problems=problems, keep_ticks=True
+    )
 
 
 def _sentence(run: Run, strength: float, max_weight: float) -> str:
