@@ -31,7 +31,6 @@ def one(images: int, classes: int) -> dict:
     from ltml import GroupSampler
 
     labels = long_tailed(images, classes)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     sampler = GroupSampler(labels, batch_size=4096, num_batches=10**6, seed=0)
     setup = time.perf_counter() - began
@@ -41,12 +40,12 @@ def one(images: int, classes: int) -> dict:
         if time.perf_counter() - began > 2:
             break
     speed = drawn / (time.perf_counter() - began)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # labels and Python with it
     return {
         "images": images,
         "classes": classes,
         "set up, s": setup,
-        "memory beyond the labels, MiB": (after - before) / 1024,
+        "peak memory of the process, MiB": peak / 1024,
         "million draws a second": speed / 1e6,
     }
 
@@ -71,7 +70,7 @@ def targets_met(rows: list[dict]) -> list[tuple[str, bool]]:
     said = []
     for row in rows:
         size = f"{row['images']:,} x {row['classes']:,}"
-        speed, memory = row["million draws a second"], row["memory beyond the labels, MiB"]
+        speed, memory = row["million draws a second"], row["peak memory of the process, MiB"]
         said.append((f"{size}: at least 5 million draws a second: {speed:.1f}", speed >= 5))
         said.append((f"{size}: at most 2 GiB: {memory:.0f} MiB", memory <= 2048))
     return said
