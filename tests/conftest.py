@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no ../shared/data beside the checkout: real photos are not at hand")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def environment_as_it_was():
+    """Undo what libraries leave behind: Dask's one thread would slow all that follows."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def pytest_collection_modifyitems(items):
