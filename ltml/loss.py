@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from ltml.balancing import (
     DynamicGradientBalancing,
     MultiLabelLoss,
-    asymmetric,
     class_totals,
-    focal,
-    mean_of,
     over_ranks,
 )
+from ltml.elements import asymmetric, focal, mean_of
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
 

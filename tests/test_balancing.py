@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from ltml.balancing import BASES, DynamicGradientBalancing
+from ltml.balancing import DynamicGradientBalancing
+from ltml.elements import BASES
 from ltml.errors import InputError
 from ltml.loss import AsymmetricLoss, FocalLoss
 
