@@ -43,24 +43,30 @@ def without_batch_norm(recipe, labels):
 
 loop.build_model = without_batch_norm
 tiny = data.load("pictograms", scale=0.1, image_size=24, test_images=81)
-run = fit(recipe, data=tiny, out=out, progress=False)
-# A file each: lines that two processes print at one time may run together.
-pathlib.Path(f"{out}-said-{os.environ.get('RANK', 0)}").write_text(str(run.summary["mAP"]))
+
+def train():
+    run = fit(recipe, data=tiny, out=out, progress=False)
+    # A file each: lines that two processes print at one time may run together.
+    pathlib.Path(f"{out}-said-{os.environ.get('RANK', 0)}").write_text(str(run.summary["mAP"]))
+
+if sys.argv[3:] == ["notebook_launcher"]:
+    from accelerate import notebook_launcher
+    notebook_launcher(train, num_processes=2)
+else:
+    train()
 """
 
 
-def launched(tmp_path, name, processes):
+def launched(tmp_path, name, launcher=None):
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
     fields = {k: v for k, v in vars(RECIPE).items() if v != getattr(Recipe(), k)}
     command = [sys.executable]
-    if processes > 1:
-        # What accelerate launch does for GPUs; for CPUs it wants MPI.
-        command += ["-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(processes)]
+    if launcher == "torchrun":  # what accelerate launch does for GPUs; for CPUs it wants MPI
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     out = tmp_path / name
     done = subprocess.run(
-        [*command, str(worker), json.dumps(fields), str(out)],
+        [*command, str(worker), json.dumps(fields), str(out), *([launcher] if launcher else [])],
         capture_output=True,
         text=True,
         timeout=300,
@@ -71,16 +77,19 @@ def launched(tmp_path, name, processes):
 
 @pytest.mark.slow
 def test_two_processes_leave_the_run_that_one_does(tmp_path):
-    one, _ = launched(tmp_path, "one", 1)
-    two, said = launched(tmp_path, "two", 2)
-    assert len(said) == 2 and said[0] == said[1]  # both return the run that the first wrote
-    assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
-    for name in ("metrics.csv", "per_class.csv"):
-        expected, found = pd.read_csv(one / name), pd.read_csv(two / name)
-        pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-5)
-    weights = [torch.load(folder / "model.pt", weights_only=True) for folder in (one, two)]
-    for key, value in weights[0].items():
-        torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-5)
+    one, _ = launched(tmp_path, "one")
+    weights = torch.load(one / "model.pt", weights_only=True)
+    for launcher in ("torchrun", "notebook_launcher"):
+        two, said = launched(tmp_path, launcher, launcher)
+        assert len(said) == 2  # both return the run that the first wrote
+        assert said[0] == said[1]
+        assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
+        for name in ("metrics.csv", "per_class.csv"):
+            expected, found = pd.read_csv(one / name), pd.read_csv(two / name)
+            pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-5)
+        found = torch.load(two / "model.pt", weights_only=True)
+        for key, value in weights.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
 
 
 def test_on_its_own_a_process_is_all_there_is():
