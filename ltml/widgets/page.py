@@ -52,7 +52,13 @@ def _labels(runs: Sequence[Run]) -> dict:
     recipes = [Recipe.from_dict(run.recipe) for run in runs] or [Recipe()]
     keys = ("data", "root", "train_split", "data_seed")
     distinct = {tuple(getattr(recipe, key) for key in keys): recipe for recipe in recipes}
-    return {recipe.data: load_data(recipe).train.labels for recipe in distinct.values()}
+    names = [name for name, *_ in distinct]
+    labels = {}
+    for (name, *rest), recipe in distinct.items():
+        detail = ", ".join(str(value) for value in rest if value is not None)
+        which = f" ({detail})" if names.count(name) > 1 else ""
+        labels[name + which] = load_data(recipe).train.labels
+    return labels
 
 
 def _built(build: Callable[[], ipywidgets.Widget]) -> ipywidgets.Widget:
