@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_average_precision
 
 from ltml.errors import InputError
 
@@ -55,6 +54,9 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
             f"scores hold NaN at image {row}, class {column}; the model has diverged: "
             "lower the learning rate"
         )
+    # Imported here: it takes two seconds, which a command such as compare need not wait.
+    from torchmetrics.functional.classification import binary_average_precision
+
     scores, targets = scores.detach().cpu(), targets.detach().cpu().long()
     out = np.full(scores.shape[1], np.nan)
     for c in targets.any(0).nonzero().flatten().tolist():
