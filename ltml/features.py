@@ -1,7 +1,5 @@
 """What a trained model made of each class's images, read from a run's folder."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,9 @@ __all__ = ["FeatureRecord", "SplitFeatures"]
 
 FILE, SCHEMA = "features.npz", 1
 SPLITS = ("train", "test")
+# numpy's letters: floating-point numbers and integers, signed or not
+_KINDS = {"features": "f", "score": "f", "similarity": "f", "cls": "iu", "image": "iu"}
+_KINDS |= {"neighbors": "i", "index": "iu", "labels": "u", "thumbnails": "u"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class SplitFeatures:
 
     def fault(self, num_classes: int) -> str | None:
         """Say what does not fit together, if anything."""
+        for name, kinds in _KINDS.items():
+            array = getattr(self, name)
+            if array.dtype.kind not in kinds or array.ndim == 0:
+                return f"{name} holds {array.dtype} of shape {array.shape}"
         M, K = len(self.cls), len(self.index)
         wanted = {
             "features": (M, None), "image": (M,), "score": (M,), "neighbors": (M, None),
@@ -109,11 +114,7 @@ class FeatureRecord:
                 )
                 for split in SPLITS
             }
-        # numpy raises each of these on some damaged or foreign file
-        except (
-            OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zlib.error,
-            zipfile.BadZipFile, NotImplementedError,
-        ) as error:  # fmt: skip
+        except Exception as error:  # numpy raises many kinds over damaged and foreign files
             raise InputError(
                 f"{str(path)!r} is damaged, or no record of features ({error}); {remedy}"
             ) from error

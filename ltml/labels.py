@@ -61,15 +61,17 @@ class LabelMatrix:
             class_names: ``C`` distinct names; indices run from 0 to ``C - 1``.
 
         Raises:
-            InputError: if an index is outside the names.
+            InputError: if an index is outside the names, or no integer.
 
         Example:
             >>> LabelMatrix.from_lists([[0, 2], []], ["cat", "dog", "cow"]).dense()
             tensor([[1, 0, 1],
                     [0, 0, 0]], dtype=torch.uint8)
         """
-        rows = [np.unique(np.asarray(row, dtype=np.int64)) for row in lists]
+        rows = [np.unique(np.asarray(row)) for row in lists]
         for image, row in enumerate(rows):
+            if row.size and row.dtype.kind not in "iu":  # int64 would make 0 of 0.7, and 1 of "1"
+                raise InputError(f"image {image} has label {row[0]!r}; give integers")
             if row.size and (row[0] < 0 or row[-1] >= len(class_names)):
                 bad = row[0] if row[0] < 0 else row[-1]
                 raise InputError(

@@ -1,7 +1,8 @@
 """A recipe: everything that decides how a model is trained, and the parts that it names."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ltml import data as datasets
 from ltml.data import LongTailData, Split
+from ltml.data._files import quote
 from ltml.diversity import DiversityEnhancement
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
@@ -186,9 +188,27 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
-        """Build from the ``recipe`` entry of a run's ``config.json``; others are dropped."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        """Build from the ``recipe`` entry of a run's ``config.json``; others are dropped.
+
+        Raises:
+            InputError: if a value is of another type than the field's.
+        """
+        found = {}
+        for name, kind in get_type_hints(cls).items():
+            if name not in values:
+                continue
+            value = values[name]
+            if value is None and kind is float:
+                value = math.inf  # JSON has no infinity; write_json makes it null
+            kinds = get_args(kind) or (kind,)  # of int | None, or of int
+            # type(), not isinstance(): true is no number. JSON may write 1.0 as 1.
+            if type(value) not in kinds and not (type(value) is int and float in kinds):
+                wanted = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+                raise InputError(f"recipe: {name} is {quote(value)}; give {wanted}")
+            if type(value) is float and math.isnan(value):
+                raise InputError(f"recipe: {name} is not a number; give one")
+            found[name] = value
+        return cls(**found)
 
 
 def load_data(recipe: Recipe) -> LongTailData:
@@ -248,8 +268,8 @@ def _suitable_size(split: Split, small: bool) -> int:
         try:
             with Image.open(path) as image:
                 sides.append(min(image.size))
-        except (OSError, SyntaxError, ValueError):
-            continue  # the loader will name it
+        except Exception:  # Pillow raises many kinds over damaged files; the loader will name it
+            continue
     most = 64 if small else 224
     return int(min(most, np.median(sides))) if sides else most
 

@@ -1,24 +1,32 @@
 """What a training left on disk. Everything that is drawn is drawn from it."""
 
+import csv
+import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from ltml.data._files import check_class_names, lines_of, quote, read_json
 from ltml.errors import InputError
 from ltml.labels import GROUPS
+from ltml.recipe import Recipe
 
 __all__ = ["SCHEMA", "Run", "table_of", "write_atomically"]
 
 SCHEMA = 1  # version of the files below; raised when a reader of the old ones would be misled
 METRICS = ["epoch", "step", "train_loss", "mAP", "head", "medium", "tail"]
 PER_CLASS = ["epoch", "class", "group", "count", "ap", "grad_pos", "grad_neg", "grad_weight"]
+_DATA = {"name": str, "train_images": int, "test_images": int, "class_names": list}
+_SHARES = ("mAP", *GROUPS)
 
 
 @dataclass(frozen=True)
@@ -49,17 +57,17 @@ class Run:
         """Read a run's folder.
 
         Raises:
-            InputError: if it is missing, holds no finished run, or one of a later schema.
+            InputError: if it is missing, holds no finished run, one of a later schema, or a file
+                that is cut off or holds what training never writes.
         """
         path = Path(path)
         config = read_config(path)
-        return cls(
-            path,
-            config,
-            _read_csv(path / "metrics.csv", METRICS),
-            _read_csv(path / "per_class.csv", PER_CLASS),
-            _read_json(path / "summary.json"),
-        )
+        metrics = _read_csv(path / "metrics.csv", METRICS)
+        per_class = _read_csv(path / "per_class.csv", PER_CLASS)
+        _check_epochs(path, metrics, per_class)
+        summary = _read_json(path / "summary.json")
+        _check_summary(path / "summary.json", summary)
+        return cls(path, config, metrics, per_class, summary)
 
     @property
     def name(self) -> str:
@@ -75,6 +83,10 @@ class Run:
     def classes(self) -> pd.DataFrame:
         """A row a class, by descending count: class, group, count, ap (last epoch), and the
         gradients grad_pos, grad_neg, grad_weight summed over the run."""
+        return self._classes.copy()  # the caller's own
+
+    @cached_property
+    def _classes(self) -> pd.DataFrame:
         table = self.per_class
         last = table[table.epoch == table.epoch.max()]
         sums = table.groupby("class", sort=False)[["grad_pos", "grad_neg", "grad_weight"]]
@@ -112,18 +124,29 @@ def read_config(path: Path) -> dict:
     """Read ``config.json`` of a run, finished or not.
 
     Raises:
-        InputError: if the folder is missing, holds no run, or one of a later schema.
+        InputError: if the folder is missing, holds no run, one of a later schema, or a value of
+            another type than training writes.
     """
     if not path.is_dir():
         raise InputError(f"run {str(path)!r} is not a folder; give a folder that training wrote")
+    where = repr(str(path / "config.json"))
     config = _read_json(path / "config.json")
-    if not isinstance(config.get("schema"), int) or "recipe" not in config:
-        raise InputError(f"{str(path / 'config.json')!r} was not written by ltml; give a run")
-    if config["schema"] > SCHEMA:
+    recipe, data = config.get("recipe"), config.get("data", {})
+    schema = config.get("schema")
+    if type(schema) is not int or schema < 1 or not isinstance(recipe, dict):
+        raise InputError(f"{where} was not written by ltml; give a run")
+    if schema > SCHEMA:
         raise InputError(
-            f"run {str(path)!r} has schema {config['schema']}, this ltml reads up to {SCHEMA}; "
-            "update ltml"
+            f"{where} has schema {quote(schema)}, this ltml reads up to {SCHEMA}; update ltml"
         )
+    try:
+        Recipe.from_dict(recipe)
+    except InputError as error:
+        raise InputError(f"{where}: {error}, or train again") from None
+    for name, kind in _DATA.items():
+        if not isinstance(data, dict) or type(data.get(name)) is not kind:
+            raise InputError(f"{where}: data has no {name} of type {kind.__name__}; train again")
+    check_class_names(data["class_names"], where=f"{where}: data")
     return config
 
 
@@ -174,9 +197,9 @@ def _read_json(path: Path) -> dict:
             f"run {str(path.parent)!r} has no {path.name}; it is not a run, or has not finished"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{str(path)!r} is not JSON ({error}); train again") from error
+        content = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}; train again") from None
     if not isinstance(content, dict):
         raise InputError(f"{str(path)!r} holds no JSON object; train again")
     return content
@@ -186,15 +209,96 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"run {str(path.parent)!r} has no {path.name}; it is not a whole run")
     try:
-        table = pd.read_csv(
-            path,
+        # Plain \n, so that line numbers are those of an editor.
+        text = "\n".join(lines_of(path.read_text(encoding="utf-8")))
+        _check_cells(path, text, columns)
+        return pd.read_csv(
+            io.StringIO(text),
             dtype={"class": str, "group": str},
             keep_default_na=False,
             na_values={c: [""] for c in columns if c not in ("class", "group")},
         )
-    except (ValueError, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{str(path)!r} is not a CSV table ({error}); train again") from error
-    lacking = [column for column in columns if column not in table]
-    if lacking:
-        raise InputError(f"{str(path)!r} lacks the column {lacking[0]!r}; train again")
-    return table
+
+
+def _check_cells(path: Path, text: str, columns: list[str]) -> None:
+    """Raise unless every row is whole and every number one; pandas fills and guesses instead."""
+    rows = csv.reader(io.StringIO(text), strict=True)
+    header = next(rows, None)
+    if header is None:
+        raise ValueError("it is empty")
+    for column in columns:
+        if header.count(column) != 1:
+            raise InputError(f"{str(path)!r} lacks the column {column!r}; train again")
+    if not text.endswith("\n"):
+        raise InputError(f"{str(path)!r} is cut off: its last line has no end; train again")
+    lines, cells = [], []
+    for row in filter(None, rows):
+        if len(row) != len(header):
+            raise InputError(
+                f"{str(path)!r}, line {rows.line_num}: there are {len(row)} columns, not "
+                f"{len(header)}; train again"
+            )
+        lines.append(rows.line_num)
+        cells.append(row)
+    # By columns, which is three times as fast as by rows: a record may have 100,000.
+    for column, values in zip(header, zip(*cells, strict=True), strict=bool(cells)):
+        fits = _FITS.get(column, _number) if column in columns else None
+        if fits is not None and not all(map(fits, values)):
+            i = next(i for i, value in enumerate(values) if not fits(value))
+            raise InputError(
+                f"{str(path)!r}, line {lines[i]}: {column} is {quote(values[i])}; train again"
+            )
+
+
+def _is_share(value: float) -> bool:
+    return -1e-6 <= value <= 1 + 1e-6  # a mean of float32 may round beyond 1
+
+
+# As training writes them, empty for NaN; no more digits than a finite number has.
+_number = re.compile(r"(-?[0-9]{1,20}(\.[0-9]{0,30})?(e\+?[0-9]{1,2}|e-[0-9]{1,3})?)?").fullmatch
+_whole = re.compile("[0-9]{1,15}").fullmatch
+
+
+def _share(cell: str) -> bool:
+    return _number(cell) is not None and (not cell or _is_share(float(cell)))
+
+
+_FITS = {"class": lambda cell: True, "group": GROUPS.__contains__}  # names are checked together
+_FITS |= dict.fromkeys(("epoch", "step", "count"), _whole)
+_FITS |= dict.fromkeys(("mAP", *GROUPS, "ap"), _share)
+
+
+def _check_epochs(path: Path, metrics: pd.DataFrame, per_class: pd.DataFrame) -> None:
+    """Raise unless both tables hold the same epochs, in order, and each epoch the same classes."""
+    epochs = metrics.epoch.tolist()
+    if not epochs or epochs != sorted(set(epochs)) or set(epochs) != set(per_class.epoch):
+        raise InputError(
+            f"{str(path / 'metrics.csv')!r} and {str(path / 'per_class.csv')!r} hold different "
+            "epochs, or one twice, or none; train again"
+        )
+    names = None
+    for epoch, part in per_class.groupby("epoch")["class"]:
+        where = f"{str(path / 'per_class.csv')!r}, epoch {epoch}"
+        found = sorted(check_class_names(part.tolist(), where=where))
+        if names is not None and found != names:
+            raise InputError(f"{where}: its classes are not those of the first; train again")
+        names = found
+
+
+def _check_summary(path: Path, summary: dict) -> None:
+    """Raise unless what is there has the type that training writes; null stands for NaN."""
+    for name in ("mAP", *GROUPS, "gradient_imbalance", "seconds", "steps"):
+        value = summary.get(name)
+        if value is None:
+            continue
+        if type(value) not in (int, float) or (name in _SHARES and not _is_share(value)):
+            raise InputError(f"{str(path)!r}: {name} is {quote(value)}; train again")
+        if not abs(value) <= 1e300:  # NaN and infinity too, which pandas would show as numbers
+            raise InputError(f"{str(path)!r}: {name} is {quote(value)}; train again")
+    absent = summary.get("classes_without_positives", [])
+    if not isinstance(absent, list) or not all(isinstance(name, str) for name in absent):
+        raise InputError(f"{str(path)!r}: classes_without_positives is no list; train again")

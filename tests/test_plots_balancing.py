@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -76,7 +77,7 @@ def test_a_class_without_gradient_is_drawn(run):
     assert np.isfinite(balanced.weights).all()
     assert balanced.ratios[1] == pytest.approx(1)
     plots.balancing(silent)[0].canvas.draw()
-    table[["grad_pos", "grad_neg"]] = 0
+    silent = replace(silent, per_class=table.assign(grad_pos=0.0, grad_neg=0.0))
     with pytest.raises(InputError, match="has no gradient to balance"):
         plots.balancing(silent)
 

@@ -1,9 +1,10 @@
 """Read small text files, and follow the names inside them without leaving the data folder."""
 
+import json
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ltml.errors import InputError
@@ -14,6 +15,7 @@ __all__ = [
     "check_name",
     "lines_of",
     "quote",
+    "read_json",
     "read_list",
     "read_text",
 ]
@@ -22,6 +24,7 @@ _MAX_BYTES = 64 * 2**20  # an id list of millions of images; a label file beyond
 # Control characters, halves of surrogate pairs and line separators: no file can be named so on
 # every system, and each would break a message or a record of one line.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+_FLAG = re.compile("[-+]?[0-9]{1,3}")  # after an id, in VOC's image sets
 
 
 def quote(value) -> str:
@@ -79,23 +82,63 @@ def lines_of(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
+def read_json(path: str | Path, *, limit: int | None = _MAX_BYTES, drop: Collection[str] = ()):
+    """Read a JSON file in which no key stands twice in an object, so that nothing is lost silently.
+
+    Args:
+        path: the file, UTF-8.
+        limit: as for :func:`read_text`.
+        drop: keys to leave out of every object as it is parsed, to save memory.
+
+    Raises:
+        InputError: naming the file, and the place where it stops being JSON.
+    """
+
+    def distinct(pairs: list[tuple]) -> dict:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the key {quote(twice)} stands twice in an object")
+        for key in drop:
+            entry.pop(key, None)
+        return entry
+
+    text = read_text(path, limit=limit)
+    try:
+        return json.loads(text, object_pairs_hook=distinct)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, 100,000 brackets
+        raise InputError(f"{path} is not JSON that can be read: {error}") from None
+
+
 def read_list(path: str | Path) -> list[tuple[int, str]]:
     """Read a list of image ids: the first word of each line; blank lines are skipped.
 
-    Further words are ignored: ``000012 -1`` in VOC's per-class image sets says whether the class is
-    there, which the annotations say better. The file is read as text and never unpickled.
+    Flags after it are ignored: ``000012 -1`` in VOC's per-class image sets says whether the class
+    is there, which the annotations say better. The file is read as text and never unpickled.
 
     Returns:
         ``(line number, id)`` pairs, at least one, ids distinct.
 
     Raises:
-        InputError: if the file cannot be read, holds no id, or an id twice (naming the line).
+        InputError: if the file cannot be read, holds no id, an id twice, or several ids on a line
+            (naming the line).
     """
     seen: dict[str, int] = {}
     for number, line in enumerate(lines_of(read_text(path)), 1):
-        words = line.split(maxsplit=1)
+        words = line.split()
         if not words:
             continue
+        for word in words[1:]:
+            if not _FLAG.fullmatch(word):
+                raise InputError(
+                    f"{path}, line {number}: {quote(word)} stands after the id; put each id on a "
+                    "line of its own"
+                )
         if words[0] in seen:
             raise InputError(
                 f"{path}, line {number}: {quote(words[0])} stands on line {seen[words[0]]} "

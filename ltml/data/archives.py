@@ -5,7 +5,6 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -74,7 +73,9 @@ def extract_tar(
             for member, path in bar:
                 with tar.extractfile(member) as source:
                     _write(source, path, member.size, where=f"{archive}: {member.name}")
-    except (tarfile.TarError, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # tarfile raises many kinds over damaged archives
         raise InputError(f"{archive} is no tar archive that can be read: {error}") from None
     return len(chosen)
 
@@ -116,8 +117,7 @@ def extract_zip(
                     _write(source, path, info.file_size, where=f"{archive}: {info.filename}")
     except InputError:
         raise
-    # what zipfile raises over damaged, encrypted and exotic members
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+    except Exception as error:  # zipfile raises many kinds over damaged and exotic archives
         raise InputError(f"{archive} is no zip archive that can be read: {error}") from None
 
 

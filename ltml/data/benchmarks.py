@@ -218,18 +218,18 @@ def _plan_voc(facts: Benchmark, root: Path, mirror: str | None) -> Plan:
     listings = facts.id_list.path, "VOC2007/ImageSets/Main/test.txt"
     for year, listing, remote in zip(_YEARS, listings, facts.archives, strict=True):
         path = folder / listing
-        ids = [name for _, name in read_list(path)] if path.exists() else []
-        if not ids or not _complete(folder / year, ids):
+        if not path.exists() or not _complete(folder / year, path):
             files.append(_archive(remote, mirror))
     return Plan("voc-lt", root, tuple(files))
 
 
-def _complete(tree: Path, ids: Iterable[str]) -> bool:
-    return all(
-        (tree / "Annotations" / f"{check_name(name, where='list')}.xml").exists()
-        and (tree / "JPEGImages" / f"{name}.jpg").exists()
-        for name in ids
-    )
+def _complete(tree: Path, listing: Path) -> bool:
+    for line, name in read_list(listing):
+        check_name(name, where=f"{listing}, line {line}")
+        parts = tree / "Annotations" / f"{name}.xml", tree / "JPEGImages" / f"{name}.jpg"
+        if not all(part.exists() for part in parts):
+            return False
+    return True
 
 
 def _plan_coco(facts: Benchmark, root: Path, mirror: str | None) -> Plan:

@@ -157,9 +157,12 @@ def check_image(path: Path, size: tuple[int, int] | None = None) -> None:
                     f"{path} has {image.width} x {image.height} pixels, not {size[0]} x {size[1]}"
                 )
             image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises many kinds over damaged files
         raise InputError(
-            f"{path} cannot be decoded ({error}); delete it to fetch it anew"
+            f"{path} cannot be decoded ({str(error) or type(error).__name__}); delete it to fetch "
+            "it anew"
         ) from None
 
 

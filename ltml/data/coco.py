@@ -2,13 +2,13 @@
 
 import contextlib
 import io
-import json
 import math
+import posixpath
 import re
 from pathlib import Path
 
 from ltml.data import LongTailData, Split
-from ltml.data._files import Root, check_class_names, check_name, quote, read_list, read_text
+from ltml.data._files import Root, check_class_names, check_name, quote, read_json, read_list
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
 
@@ -36,28 +36,14 @@ def read_instances(path: str | Path):
     """
     from pycocotools.coco import COCO
 
-    try:
-        # 450 MB for train2017, mostly masks, dropped as they are parsed.
-        dataset = json.loads(read_text(path, limit=None), object_hook=_without_mask)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from None
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # a number of 5000 digits, 100,000 brackets
-        raise InputError(f"{path} is not JSON that can be read: {error}") from None
+    # 450 MB for train2017, mostly masks.
+    dataset = read_json(path, limit=None, drop=("segmentation",))
     _check(path, dataset)
     coco = COCO()
     coco.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         coco.createIndex()
     return coco
-
-
-def _without_mask(entry: dict) -> dict:
-    entry.pop("segmentation", None)
-    return entry
 
 
 def _check(path, dataset):
@@ -85,10 +71,13 @@ def _check(path, dataset):
     for key, field in (("images", "id"), ("images", "file_name"), ("categories", "id")):
         seen = {}
         for i, entry in enumerate(dataset[key]):
-            if seen.setdefault(entry[field], i) != i:
+            value = entry[field]
+            if field == "file_name":
+                value = posixpath.normpath(value)  # ./1.jpg is 1.jpg
+            if seen.setdefault(value, i) != i:
                 raise InputError(
-                    f"{path}: {key}[{i}] has the {field} {quote(entry[field])} of "
-                    f"{key}[{seen[entry[field]]}]; give each its own"
+                    f"{path}: {key}[{i}] has the {field} {quote(value)} of {key}[{seen[value]}]; "
+                    "give each its own"
                 )
     check_class_names([entry["name"] for entry in dataset["categories"]], where=f"{path}")
     images = {entry["id"] for entry in dataset["images"]}
@@ -182,12 +171,15 @@ def _read_split(
     return split, dict(zip(category_ids, names, strict=True))
 
 
-def _check_same_categories(name: str, train: dict[int, str], test: dict[int, str]):
-    for category in sorted(train.keys() | test.keys()):
-        if train.get(category) != test.get(category):
+def _check_same_categories(
+    root: Root, train: str, test: str, of_train: dict[int, str], of_test: dict[int, str]
+):
+    for category in sorted(of_train.keys() | of_test.keys()):
+        if of_train.get(category) != of_test.get(category):
             raise InputError(
-                f"{name}: category {category} is {quote(train.get(category))} in the training file "
-                f"and {quote(test.get(category))} in the test file; make the categories the same"
+                f"category {quote(category)} is {quote(of_train.get(category))} in the training "
+                f"file and {quote(of_test.get(category))} in the test file; make the same of "
+                f"{find_instances(root, train)} and {find_instances(root, test)}"
             )
 
 
@@ -212,7 +204,7 @@ def load(
     root = Root(root)
     train, categories = _read_split(root, train_split)
     test, test_categories = _read_split(root, test_split)
-    _check_same_categories("coco", categories, test_categories)
+    _check_same_categories(root, train_split, test_split, categories, test_categories)
     return LongTailData("coco", train, test)
 
 
@@ -285,5 +277,5 @@ def load_coco_lt(
     id_list = find_lt_list(root) if id_list is None else id_list
     train, categories = _read_split(root, "train2017", read_lt_ids(id_list))
     test, test_categories = _read_split(root, test_split)
-    _check_same_categories("coco-lt", categories, test_categories)
+    _check_same_categories(root, "train2017", test_split, categories, test_categories)
     return LongTailData("coco-lt", train, test)

@@ -119,7 +119,10 @@ def _read_rows(path, class_names) -> tuple[list[str], list[list[str]], list[int]
 
 def _columns(path, first_line: dict[str, int], class_names) -> tuple[dict[str, int], Sequence[str]]:
     """Column of every label in the file, and the class names."""
-    as_index = {label: int(label[:10]) for label in first_line if _INDEX.fullmatch(label)}
+    # At most ten digits: int() refuses thousands, and no class has so large an index.
+    as_index = {
+        label: int(label.lstrip("0")[:10] or 0) for label in first_line if _INDEX.fullmatch(label)
+    }
     all_indices = len(as_index) == len(first_line)
     if class_names is None:
         if not first_line:

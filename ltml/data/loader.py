@@ -45,17 +45,26 @@ def decode_image(path: Path, size: int) -> Tensor:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (size, size))  # lets JPEG decode at a fraction of its size
-            if image.mode.startswith("I;16") or image.mode == "I":
-                # Pillow would clip 16 bits to 255; scale them instead.
-                image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).astype("u1"))
-            image = ImageOps.exif_transpose(image).convert("RGB")
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I") or image.mode == "F":
+                image = _in_8_bits(image)
+            if image.mode == "P":
+                image = image.convert("RGBA")  # else Pillow warns of a transparent palette
+            image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds over damaged files
         raise InputError(
-            f"image {str(path)!r} cannot be decoded ({error}); replace the file, or drop "
-            "it from the split"
+            f"image {str(path)!r} cannot be decoded ({str(error) or type(error).__name__}); "
+            "replace the file, or drop it from the split"
         ) from error
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey, which Pillow would clip to 255."""
+    pixels = np.asarray(image)
+    if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError("its pixels are not of 8 or 16 bits")
+    return Image.fromarray((pixels.astype(np.float32) / 257).astype(np.uint8))
 
 
 class Loader:

@@ -149,14 +149,29 @@ def read_annotation(path: str | Path) -> list[str]:
         raise InputError(f"{path} is not well-formed XML: {error}") from None
     if annotation.tag != "annotation":
         raise InputError(f"{path} holds <{quote(annotation.tag)[1:-1]}>, not VOC's <annotation>")
-    names = [(entry.findtext("name") or "").strip() for entry in annotation.findall("object")]
+    names = [_name_of(path, i, entry) for i, entry in enumerate(annotation.findall("object"), 1)]
     if not names:
         raise InputError(
             f"{path} has no <object>, so the image has no label; take it out of the image set"
         )
-    if "" in names:
-        raise InputError(f"{path}: object {names.index('') + 1} has no <name>; give it one")
+    # One that stands deeper, or in a namespace, would be lost silently.
+    lost = sum(entry.tag.rpartition("}")[2] == "object" for entry in annotation.iter()) - len(names)
+    if lost:
+        raise InputError(
+            f"{path}: {lost} <object> not directly in <annotation>; put each there, with no xmlns"
+        )
     return names
+
+
+def _name_of(path, number: int, entry: ElementTree.Element) -> str:
+    """Class of an object; its parts have names too, but deeper."""
+    names = entry.findall("name")
+    name = (names[0].text or "").strip() if names else ""
+    if not name:
+        raise InputError(f"{path}: object {number} has no <name>; give it one")
+    if len(names) > 1 or len(names[0]):
+        raise InputError(f"{path}: object {number} has not one plain <name>; give it one")
+    return name
 
 
 def _read_split(devkit: Devkit, listing: Path, trees: list[str], classes: Sequence[str]) -> Split:
@@ -194,8 +209,8 @@ def load(
         root: the VOCdevkit folder, the folder that holds it, or one tree such as ``VOC2012``.
         train_split: image set for training: ``"train"`` for ``ImageSets/Main/train.txt``,
             ``"VOC2007/trainval"`` to choose among several trees, or the path of any ``.txt`` file
-            with an id on each line (further words on a line are ignored, so VOC's per-class sets
-            with their flags name the same images).
+            with an id on each line (flags after it are ignored, so VOC's per-class sets name the
+            same images).
         test_split: image set for testing.
         classes: class names, in column order.
 
