@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ltml.balancing import DynamicGradientBalancing
 from ltml.errors import InputError
 from ltml.plots.gradients import epoch_table, plain_log_axis
-from ltml.plots.style import NEGATIVE, POSITIVE, class_axis, group_bands, style
+from ltml.plots.style import NEGATIVE, POSITIVE, class_axis, group_bands, stems, style
 from ltml.runs import Run
 
 __all__ = ["Balanced", "balance", "balancing"]
@@ -105,7 +105,7 @@ def balancing(
             above.plot(x + shift, balanced.weights[row], ls="", **mark)
             share = 100 * balanced.before[row] / balanced.before.sum()
             after = 100 * balanced.after[row] / balanced.after.sum()
-            below.vlines(x + shift, share, after, color="#888888", lw=1, zorder=1)
+            stems(below, x + shift, share, after, color="#888888")
             below.plot(x + shift, share, "_", ms=8, mew=1.5, color="#888888")
             below.plot(x + shift, after, ls="", label=name, **mark)
         above.axhline(1, color="#3B3B3B", lw=1)

@@ -14,11 +14,13 @@ from ltml.labels import GROUPS
 from ltml.plots.style import (
     GROUP_COLORS,
     GROUP_MARKERS,
+    NAMED,
     RUN_COLORS,
     RUN_MARKERS,
     axes_for,
     class_axis,
     group_bands,
+    stems,
     style,
 )
 
@@ -68,10 +70,14 @@ def feature_diversity(
         spread = np.linspace(-0.2, 0.2, len(tables)) if len(tables) > 1 else [0.0]
         for i, (name, table) in enumerate(tables.items()):
             color = RUN_COLORS[i % len(RUN_COLORS)]
+            few = len(x) <= NAMED
+            if not few:
+                low, high = table.value - table.error, table.value + table.error
+                stems(ax, x + spread[i], low, high, color=color)
             ax.errorbar(
                 x + spread[i],
                 table.value,
-                table.error,
+                table.error if few else None,
                 fmt=RUN_MARKERS[i % len(RUN_MARKERS)],
                 color=color,
                 mfc=color if i % 2 == 0 else "white",

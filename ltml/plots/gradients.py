@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from ltml.errors import InputError
-from ltml.plots.style import NEGATIVE, POSITIVE, axes_for, class_axis, group_bands, log_axis, style
+from ltml.plots.style import (
+    NEGATIVE,
+    POSITIVE,
+    axes_for,
+    class_axis,
+    group_bands,
+    log_axis,
+    stems,
+    style,
+)
 from ltml.runs import Run
 
 __all__ = ["class_history", "gradient_heatmap", "gradient_magnitudes"]
@@ -69,7 +78,7 @@ def gradient_magnitudes(
                 label="negatives (label absent)",
             )
         if show == "both":
-            ax.vlines(x, table.grad_pos, table.grad_neg, color="#AAAAAA", lw=1, zorder=1)
+            stems(ax, x, table.grad_pos, table.grad_neg, color="#AAAAAA")
         if show == "total":
             ax.plot(x, table.total, "s", ms=6, color=TOTAL, label="positives + negatives")
         if show == "ratio":

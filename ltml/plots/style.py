@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path as Outline
 from matplotlib.ticker import LogFormatter
 
 from ltml.labels import GROUPS
@@ -24,6 +25,7 @@ __all__ = [
     "group_legend",
     "log_axis",
     "save",
+    "stems",
     "style",
 ]
 
@@ -33,6 +35,7 @@ GROUP_COLORS = {"head": "#00527A", "medium": "#56B4E9", "tail": "#F0B429"}
 GROUP_MARKERS = {"head": "s", "medium": "D", "tail": "o"}
 GROUP_HATCHES = {"head": "", "medium": "///", "tail": "..."}
 POSITIVE, NEGATIVE = "#B33F00", "#3B3B3B"
+NAMED = 40  # classes; of more, neither names nor single lines can be told apart
 RUN_COLORS = ["#3B3B3B", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 RUN_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
@@ -119,10 +122,23 @@ def group_bands(ax: Axes, table: pd.DataFrame) -> None:
     groups = table.group.to_numpy()
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
     ends = np.r_[starts[1:], len(groups)]
+    look = {"alpha": 0.13, "lw": 0, "zorder": 0}
+    if scattered := len(starts) > NAMED:  # as by gradient: one path a group is much sooner drawn
+        for group, color in GROUP_COLORS.items():
+            here = groups[starts] == group
+            left, right = starts[here] - 0.5, ends[here] - 0.5
+            corners = np.stack([left, left, right, right, left], 1)
+            corners = np.stack([corners, np.tile([0, 1, 1, 0, 0], (len(left), 1))], 2)
+            codes = [Outline.MOVETO, *3 * [Outline.LINETO], Outline.CLOSEPOLY]
+            outline = Outline(corners.reshape(-1, 2), np.tile(codes, len(left)))
+            patch = PathPatch(outline, color=color, transform=ax.get_xaxis_transform(), **look)
+            ax.add_artist(patch)
+    room = 1 if len(groups) <= NAMED else len(groups) // 12  # that a name takes, about
     for start, end in zip(starts, ends, strict=True):
         group = groups[start]
-        ax.axvspan(start - 0.5, end - 0.5, color=GROUP_COLORS[group], alpha=0.13, lw=0, zorder=0)
-        if end - start > 1 or len(starts) <= 3:
+        if not scattered:
+            ax.axvspan(start - 0.5, end - 0.5, color=GROUP_COLORS[group], **look)
+        if end - start > room or len(starts) <= 3:
             ax.text(
                 (start + end - 1) / 2,
                 0.99,
@@ -141,10 +157,24 @@ def log_axis(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
 
 
+def stems(ax: Axes, x, low, high, *, color: str) -> None:
+    """Draw a thin line from ``low`` to ``high`` at each class, behind marks that stand at both."""
+    if len(x) <= NAMED:
+        ax.vlines(x, low, high, color=color, lw=1, zorder=1)
+        return
+    # One path for all: a path a class would take longer than all the rest of the figure.
+    ends = np.stack([np.repeat(x, 2), np.stack([low, high], 1).ravel()], 1)
+    codes = np.tile([Outline.MOVETO, Outline.LINETO], len(x))
+    look = {"fill": False, "ec": color, "lw": 1, "zorder": 1, "snap": True}
+    ax.add_artist(PathPatch(Outline(ends, codes), transform=ax.transData, **look))
+    ax.update_datalim(ends)
+    ax.autoscale_view()
+
+
 def class_axis(ax: Axes, table: pd.DataFrame) -> None:
     """Name the classes and their counts where there is room, else say how they are ordered."""
     ax.set_xlim(-0.6, len(table) - 0.4)
-    if len(table) <= 40:
+    if len(table) <= NAMED:
         ax.set_xticks(
             range(len(table)),
             [f"{name} {n:,}" for name, n in zip(table["class"], table["count"], strict=True)],

@@ -6,10 +6,12 @@ from io import BytesIO
 from pathlib import Path
 
 import ipywidgets
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from PIL import Image
 
 from ltml.errors import InputError
@@ -41,8 +43,9 @@ class Explorer(ipywidgets.VBox):
         layout: rows of names of controls, where one row is too long; ``controls`` may hold widgets
             without a value, such as a play button, if ``watch`` leaves them out.
         watch: names of the controls that have a value; default: all.
-        keep_ticks: use the marks on the x axes again, which saves a third of the time, where they
-            look alike in all pictures (only their places and names may differ).
+        keep_ticks: use the marks on the axes again, which saves a third of the time, where they
+            look alike in all pictures: only their places and names may differ, and names of classes
+            be turned.
     """
 
     def __init__(
@@ -85,15 +88,14 @@ class Explorer(ipywidgets.VBox):
 
     def redraw(self) -> None:
         """Draw with the controls as they are."""
-        with style():
+        with style(), mpl.rc_context({"axes.titley": 1.0}):  # finding its place would take time
             for ax in self.axes:
-                ticks = ax.xaxis.majorTicks if self.keep_ticks else None
-                ax.clear()
+                _empty(ax) if self.keep_ticks else ax.clear()
                 ax.relim()  # clear() keeps the old data's limits, which bands that span an axis use
-                if ticks:
-                    ax.xaxis.majorTicks = ticks
             try:
                 self.said = self.draw(*self.axes, **self.values)
+                for ax in self.axes:
+                    _turn_numbers_back(ax)
             except InputError as error:
                 self.said = str(error)
                 self.picture.layout.display = "none"
@@ -118,8 +120,10 @@ class Explorer(ipywidgets.VBox):
             for ax in self.axes:  # from the same start each time, to the last pixel
                 ax.set_subplotspec(ax.get_subplotspec())
             self.figure.set_layout_engine("constrained")
-            self.figure.draw_without_rendering()
+            self.figure.get_layout_engine().execute(self.figure)
             self.figure.set_layout_engine("none")
+            for ax in axes:
+                ax.apply_aspect()
             for part in hidden:
                 part.draw(renderer)
             self._ground = self.canvas.copy_from_bbox(self.figure.bbox)
@@ -150,15 +154,33 @@ def _encode(canvas: FigureCanvasAgg) -> bytes:
 
 def _frame(ax: Axes) -> tuple:
     """What decides the place of the axes and how their x axis looks."""
+    places = ax.get_xticks(), ax.get_yticks()
+    # Of the formatters, since asking for the labels would make every mark anew.
     names, heights = (
-        [t.get_text() for t in labels()] for labels in (ax.get_xticklabels, ax.get_yticklabels)
+        axis.get_major_formatter().format_ticks(at)
+        for axis, at in zip((ax.xaxis, ax.yaxis), places, strict=True)
     )
     place = ax.get_subplotspec()
     return (
         *(place.num1, place.num2, ax.get_xlabel(), ax.get_ylabel()),
         ax.get_aspect() == "auto" or ax.get_ylim(),  # with an aspect, limits decide the place
-        *(ax.get_xlim(), tuple(ax.get_xticks()), names, max(map(len, heights), default=0)),
+        *(ax.get_xlim(), tuple(places[0]), names, max(map(len, heights), default=0)),
     )
+
+
+def _empty(ax: Axes) -> None:
+    """Take everything off the axes but the marks, which ``clear`` would make anew."""
+    legend = [ax.get_legend()] if ax.get_legend() else []
+    for artist in [*ax.lines, *ax.collections, *ax.patches, *ax.texts, *legend]:
+        artist.remove()
+    ax.set(xlabel="", ylabel="", title="", xscale="linear", yscale="linear", autoscale_on=True)
+
+
+def _turn_numbers_back(ax: Axes) -> None:
+    """Numbers stand upright, also on marks that names, written at a slant, had before."""
+    numbers = not isinstance(ax.xaxis.get_major_locator(), FixedLocator)
+    if numbers and any(mark.label1.get_rotation() for mark in ax.xaxis.majorTicks):
+        ax.xaxis.reset_ticks()
 
 
 def find_runs(

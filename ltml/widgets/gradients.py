@@ -160,7 +160,7 @@ def pair(
         raise InputError("there is no run to explore; train one, and give its folder")
     top, bottom = axes
     chosen = [named[run]] if against in (None, run) else [named[run], named[against]]
-    if len({frozenset(one.per_class["class"]) for one in chosen}) > 1:
+    if len({frozenset(one.classes["class"]) for one in chosen}) > 1:
         raise InputError(
             f"runs {run!r} and {against!r} have different classes; compare runs of the same data"
         )

@@ -1,6 +1,8 @@
 """Explore what a sampler draws: move its settings, and see how often each class comes up."""
 
 from collections.abc import Mapping
+from copy import copy
+from functools import lru_cache
 
 import ipywidgets
 import numpy as np
@@ -84,19 +86,24 @@ def explore_sampler(labels: LabelMatrix | Mapping[str, LabelMatrix]) -> Explorer
             controls[name].disabled = change["new"] != "group"
 
     controls["sampler"].observe(enable, "value")
-    plain = {}  # uniform rates, drawn behind the others, are the same at each redraw
 
-    def draw(ax: Axes, labels, sampler, show, **settings) -> str:
-        chosen = sampler_of(every[labels], sampler, **settings)
+    @lru_cache(8)  # weights take up to a second to solve for with a thousand classes
+    def solved(labels, sampler, **settings) -> Sampler:
+        return sampler_of(every[labels], sampler, **settings)
+
+    def draw(ax: Axes, labels, sampler, show, uniform, share, **settings) -> str:
+        if sampler == "group":
+            chosen = _mixed(solved(labels, sampler, **settings), uniform, share)
+        else:
+            bounds = {name: settings[name] for name in ("head", "tail")}
+            chosen = solved(labels, sampler, **bounds)
         drawn = {sampler: chosen}
-        if sampler != "uniform":
-            if labels not in plain:
-                plain[labels] = sampler_of(every[labels], "uniform")
-            drawn = {"uniform": plain[labels], sampler: chosen}
+        if sampler != "uniform":  # drawn behind, the same at each redraw
+            drawn = {"uniform": solved(labels, "uniform"), sampler: chosen}
         plots.class_rates(drawn, draws="own" if show == _OWN else "all", ax=ax)
         return _sentence(sampler, chosen, chosen.audit())
 
-    return Explorer(draw, controls, size=(9, 4.6), layout=rows)
+    return Explorer(draw, controls, size=(9, 4.6), layout=rows, keep_ticks=True)
 
 
 def sampler_of(
@@ -137,6 +144,15 @@ def sampler_of(
     if kind == "class-aware":
         sampler.shares = group_shares(labels, sampler.groups, "classes")
     return sampler
+
+
+def _mixed(sampler: GroupSampler, uniform: float, share: str) -> GroupSampler:
+    """Copy a sampler with other shares of its groups, which leave the weights inside them."""
+    mixed = copy(sampler)
+    mixed.uniform = uniform
+    shares = group_shares(mixed.labels, mixed.groups, share)
+    mixed.shares = {name: (1 - uniform) * shares[name] for name in mixed.groups}
+    return mixed
 
 
 def _sentence(kind: str, sampler: Sampler, found: Audit) -> str:
