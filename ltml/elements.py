@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["BASES", "Base", "asymmetric", "bce", "focal", "mean_of", "with_gradient"]
+__all__ = ["BASES", "Base", "asymmetric", "bce", "focal", "mean_of"]
 
 Elements = Callable[..., tuple[Tensor, Tensor]]  # (z, y) -> loss, d loss / d z, elementwise
 
@@ -84,12 +84,7 @@ def mean_of(elements: Elements, z: Tensor, y: Tensor, **options) -> Tensor:
     """Return the mean of an elementwise loss, differentiated by its closed form."""
     with torch.no_grad():
         loss, gradient = elements(z, y, **options)
-    return with_gradient(z, loss.mean(), gradient)
-
-
-def with_gradient(z: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
-    """Return a mean ``loss`` whose derivative by ``z`` is ``gradient / gradient.numel()``."""
-    return _WithGradient.apply(z, loss, gradient)
+    return _WithGradient.apply(z, loss.mean(), gradient)
 
 
 class Base(NamedTuple):
