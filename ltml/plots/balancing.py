@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ltml.balancing import DynamicGradientBalancing
 from ltml.errors import InputError
 from ltml.plots.gradients import epoch_table, plain_log_axis
-from ltml.plots.style import NEGATIVE, POSITIVE, class_axis, group_bands, stems, style
+from ltml.plots.style import NEGATIVE, POSITIVE, class_axis, group_bands, mark_scale, stems, style
 from ltml.runs import Run
 
 __all__ = ["Balanced", "balance", "balancing"]
@@ -88,11 +88,11 @@ def balancing(
     """
     balanced = balance(run, strength=strength, max_weight=max_weight, epoch=epoch)
     table = epoch_table(run, epoch)
-    x = np.arange(len(table))
+    x, size = np.arange(len(table)), mark_scale(len(table))
     # Positives a little to the left, negatives to the right: as two columns of each class.
     marks = (
-        {"marker": "o", "ms": 7, "color": POSITIVE},
-        {"marker": "v", "ms": 7, "color": NEGATIVE, "mfc": "white", "mew": 1.5},
+        {"marker": "o", "ms": 7 * size, "color": POSITIVE},
+        {"marker": "v", "ms": 7 * size, "color": NEGATIVE, "mfc": "white", "mew": 1.5 * size},
     )
     names = "positives (label present)", "negatives (label absent)"
     with style():
@@ -106,7 +106,7 @@ def balancing(
             share = 100 * balanced.before[row] / balanced.before.sum()
             after = 100 * balanced.after[row] / balanced.after.sum()
             stems(below, x + shift, share, after, color="#888888")
-            below.plot(x + shift, share, "_", ms=8, mew=1.5, color="#888888")
+            below.plot(x + shift, share, "_", ms=8 * size, mew=1.5 * size, color="#888888")
             below.plot(x + shift, after, ls="", label=name, **mark)
         above.axhline(1, color="#3B3B3B", lw=1)
         below.axhline(50 / len(table), color="#3B3B3B", lw=1, ls="--")

@@ -17,6 +17,7 @@ from ltml.plots.style import (
     class_axis,
     group_bands,
     log_axis,
+    mark_scale,
     stems,
     style,
 )
@@ -58,31 +59,38 @@ def gradient_magnitudes(
     table = epoch_table(run, epoch)
     table["total"] = table.grad_pos + table.grad_neg
     table = _in_order(run, table, order)
-    x = np.arange(len(table))
+    x, size = np.arange(len(table)), mark_scale(len(table))
     with style():
         fig, ax = axes_for(ax)
         group_bands(ax, table)
         if mark is not None:
             ax.axvline(_place(run, table, mark), color="#00527A", lw=12, alpha=0.18, zorder=0.5)
         if show in ("both", "positive"):
-            ax.plot(x, table.grad_pos, "o", ms=7, color=POSITIVE, label="positives (label present)")
+            ax.plot(
+                x,
+                table.grad_pos,
+                "o",
+                ms=7 * size,
+                color=POSITIVE,
+                label="positives (label present)",
+            )
         if show in ("both", "negative"):
             ax.plot(
                 x,
                 table.grad_neg,
                 "v",
-                ms=7,
+                ms=7 * size,
                 mfc="white",
-                mew=1.5,
+                mew=1.5 * size,
                 color=NEGATIVE,
                 label="negatives (label absent)",
             )
         if show == "both":
             stems(ax, x, table.grad_pos, table.grad_neg, color="#AAAAAA")
         if show == "total":
-            ax.plot(x, table.total, "s", ms=6, color=TOTAL, label="positives + negatives")
+            ax.plot(x, table.total, "s", ms=6 * size, color=TOTAL, label="positives + negatives")
         if show == "ratio":
-            ax.plot(x, table.grad_pos / table.grad_neg, "D", ms=6, color=TOTAL)
+            ax.plot(x, table.grad_pos / table.grad_neg, "D", ms=6 * size, color=TOTAL)
             ax.axhline(1, color="#3B3B3B", lw=1)
         if log:
             plain_log_axis(ax, above=0.05, below=0 if show == "ratio" else 0.13)

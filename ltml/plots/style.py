@@ -24,6 +24,7 @@ __all__ = [
     "group_bands",
     "group_legend",
     "log_axis",
+    "mark_scale",
     "save",
     "stems",
     "style",
@@ -155,6 +156,11 @@ def log_axis(ax: Axes) -> None:
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
+
+
+def mark_scale(classes: int) -> float:
+    """Factor for the size of marks: small ones where very many stand side by side."""
+    return 1.0 if classes <= NAMED else 0.4
 
 
 def stems(ax: Axes, x, low, high, *, color: str) -> None:
