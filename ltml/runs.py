@@ -283,10 +283,12 @@ def _check_epochs(path: Path, metrics: pd.DataFrame, per_class: pd.DataFrame) ->
     names = None
     for epoch, part in per_class.groupby("epoch")["class"]:
         where = f"{str(path / 'per_class.csv')!r}, epoch {epoch}"
-        found = sorted(check_class_names(part.tolist(), where=where))
-        if names is not None and found != names:
+        found = sorted(part)
+        if names is None:
+            check_class_names(part.tolist(), where=where)
+            names = found
+        if found != names:
             raise InputError(f"{where}: its classes are not those of the first; train again")
-        names = found
 
 
 def _check_summary(path: Path, summary: dict) -> None:
