@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from timing import in_turns, medians
 
 from ltml import GradientLedger, LabelMatrix, LongTailData, Recipe, Split
+from ltml.build import completed
 from ltml.loop import Training
 from ltml.ranks import Ranks
 
@@ -32,7 +33,7 @@ def measure(device: str) -> list[dict]:
     for name, backbone, side, batch, classes in NETWORKS[device]:
         data = _data(side, classes)
         recipe = Recipe(backbone=backbone, batch_size=batch, steps=10**6, image_size=side)
-        recipe = replace(recipe, device=device).completed(data.train)
+        recipe = completed(replace(recipe, device=device), data.train)
         ours = Training(recipe, data, torch.device(device), Ranks(), progress=False)
         bare = Training(recipe, data, torch.device(device), Ranks(), progress=False)
         batches = ours.train.batches(ours.sampler, seed=0)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ltml.build import HEADS, completed, load_data
 from ltml.data import LongTailData
 from ltml.data.loader import in_memory
 from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.groups import GROUPS
 from ltml.loss import LOSSES
-from ltml.recipe import HEADS, Recipe, load_data
+from ltml.recipe import Recipe
 from ltml.runs import Run, write_csv
 from ltml.sampler import SAMPLERS
 from ltml.training import fit
@@ -118,7 +119,7 @@ def ablate(
     todo = [cell for cell in grid if not _finished(out / cell.folder, recipes[cell])]
     if todo:
         data = load_data(base)
-        data = in_memory(data, base.completed(data.train).image_size, progress=progress)
+        data = in_memory(data, completed(base, data.train).image_size, progress=progress)
     if jobs == 1 and cluster is None:
         for cell in todo:
             _train(recipes[cell], data, out / cell.folder, progress)

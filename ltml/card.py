@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.groups import GROUPS
 from ltml.runs import Run
 
 __all__ = ["results_card"]

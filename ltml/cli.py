@@ -10,14 +10,13 @@ from pathlib import Path
 
 import tyro
 
-from ltml import data_cli, training
+from ltml import data_cli
 from ltml.errors import InputError
 from ltml.presets import preset
-from ltml.ranks import Ranks
-from ltml.recipe import Recipe, build_sampler, load_data
-from ltml.recording import record_features
+from ltml.recipe import Recipe
 from ltml.runs import Run, read_config, table_of, write_csv
-from ltml.training import fit
+
+# What trains or draws is imported by the command that does: torch alone takes seconds.
 
 __all__ = ["main"]
 
@@ -33,6 +32,9 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
         seed: seed of the trainings.
         steps: training steps of each; default: 7 epochs.
     """
+    from ltml import fit, record_features
+    from ltml.build import load_data
+
     recipes = {
         "baseline": Recipe.baseline(steps=steps, seed=seed),
         "class-aware": Recipe.baseline(sampler="class-aware", steps=steps, seed=seed),
@@ -75,6 +77,10 @@ def train(
         overwrite: replace the run that the folder holds.
         quiet: no progress bars.
     """
+    from ltml import record_features, training
+    from ltml.build import load_data
+    from ltml.ranks import Ranks
+
     if resume is not None:
         if settings != Recipe() or out is not None or overwrite:
             raise InputError("resume takes recipe and folder from the run; give nothing else")
@@ -82,7 +88,7 @@ def train(
     settings.check()
     data = load_data(settings)
     if resume is None:
-        run = fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
+        run = training.fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
     else:
         run = training.resume(resume, data=data, progress=not quiet)
     if not Ranks.launched().first:
@@ -227,6 +233,7 @@ def audit(
         draws: also make this many draws and count what they hold.
         json: print JSON.
     """
+    from ltml.build import build_sampler, load_data
     from ltml.data.folder import read_label_csv
 
     recipe.check()

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ltml.errors import InputError
+from ltml.groups import class_groups
 
-__all__ = ["GROUPS", "LabelMatrix"]
+__all__ = ["LabelMatrix"]
 
-GROUPS = ("head", "medium", "tail")
 _PAIRS_AT_ONCE = 2**24  # label pairs counted in one go: bounds the memory of co-occurrence
 
 
@@ -208,22 +208,12 @@ class LabelMatrix:
         return pairs / np.maximum(self.counts, 1)[:, None] if normalize else pairs
 
     def groups(self, *, head: int = 100, tail: int = 20) -> dict[str, np.ndarray]:
-        """Split the classes by count: head ``n >= head``, tail ``n < tail``, medium between.
-
-        The default bounds are those of VOC-LT and COCO-LT (Wu et al., ECCV 2020,
-        https://arxiv.org/abs/2007.09654).
-
-        Returns:
-            ``{"head": classes, "medium": classes, "tail": classes}``, index arrays, possibly empty.
+        """Split the classes by their counts; see :func:`ltml.groups.class_groups`.
 
         Raises:
             InputError: unless ``0 <= tail <= head``.
         """
-        if not 0 <= tail <= head:
-            raise InputError(f"groups(head={head}, tail={tail}): give bounds 0 <= tail <= head")
-        n = self.counts
-        masks = (n >= head, (n >= tail) & (n < head), n < tail)
-        return {name: np.flatnonzero(mask) for name, mask in zip(GROUPS, masks, strict=True)}
+        return class_groups(self.counts, head=head, tail=tail)
 
     def group_of_class(self, *, head: int = 100, tail: int = 20) -> np.ndarray:
         """``(C,)`` array of group names, one for each class; see :meth:`groups`."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ltml.build import build_loss, build_model, build_sampler, lr_factor, make_optimizer
 from ltml.checkpoint import remove_checkpoints, save_checkpoint
 from ltml.data import LongTailData
 from ltml.data.loader import Loader, not_shown
@@ -23,14 +24,7 @@ from ltml.faults import Divergence, is_out_of_memory, largest_batch
 from ltml.gradients import GradientLedger, gradient_imbalance
 from ltml.metrics import average_precision, group_map
 from ltml.ranks import Ranks
-from ltml.recipe import (
-    Recipe,
-    build_loss,
-    build_model,
-    build_sampler,
-    lr_factor,
-    make_optimizer,
-)
+from ltml.recipe import Recipe
 from ltml.runs import METRICS, PER_CLASS, SCHEMA, Run, write_atomically, write_csv, write_json
 from ltml.seeding import generator
 

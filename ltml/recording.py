@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from ltml.build import build_model, completed, load_data
 from ltml.data import LongTailData
 from ltml.data.loader import MEAN, STD, Loader
 from ltml.devices import choose_device
@@ -17,7 +18,7 @@ from ltml.errors import InputError
 from ltml.features import FILE, SCHEMA, SPLITS, FeatureRecord
 from ltml.labels import LabelMatrix
 from ltml.model import Classifier
-from ltml.recipe import Recipe, build_model, load_data
+from ltml.recipe import Recipe
 from ltml.runs import Run, write_atomically
 
 __all__ = ["load_model", "record_features"]
@@ -94,7 +95,7 @@ def record_features(
     data = load_data(recipe) if data is None else data
     _check_same(run, data)
     model = load_model(run, data.train.labels, device=target)
-    size = recipe.image_size or recipe.completed(data.train).image_size
+    size = recipe.image_size or completed(recipe, data.train).image_size
     arrays = {"schema": np.array(SCHEMA), "class_names": np.array(data.class_names, dtype=str)}
     for name in SPLITS:
         split = getattr(data, name)

@@ -11,14 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
-from ltml.data._files import check_class_names, lines_of, quote, read_json
 from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.files import check_class_names, lines_of, quote, read_json
+from ltml.groups import GROUPS
 from ltml.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SCHEMA", "Run", "table_of", "write_atomically"]
 
@@ -95,8 +98,10 @@ class Run:
         )
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> "dict[str, torch.Tensor]":
         """The model's weights, on the CPU."""
+        import torch  # only here: tables of runs need not wait for it
+
         return torch.load(self.path / "model.pt", map_location="cpu", weights_only=True)
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 
+from ltml.build import completed, load_data
 from ltml.checkpoint import load_checkpoint
 from ltml.data import LongTailData
 from ltml.devices import choose_device
@@ -13,7 +14,7 @@ from ltml.errors import InputError
 from ltml.faults import LOCK, claimed
 from ltml.loop import Training, evaluate
 from ltml.ranks import Ranks
-from ltml.recipe import Recipe, load_data
+from ltml.recipe import Recipe
 from ltml.runs import Run, read_config, write_json
 
 __all__ = ["evaluate", "fit", "resume"]
@@ -62,7 +63,7 @@ def fit(
     out = ranks.told(_choose_folder(out, recipe, overwrite) if ranks.first else None)
     if data is None:
         data = load_data(recipe)
-    training = Training(recipe.completed(data.train), data, ranks.device(device), ranks, progress)
+    training = Training(completed(recipe, data.train), data, ranks.device(device), ranks, progress)
     with claimed(out) if ranks.first else nullcontext():
         if ranks.first:
             for path in out.iterdir():

@@ -1,9 +1,9 @@
 import pytest
 
 from ltml import Recipe, cli
+from ltml.build import lr_factor
 from ltml.cli import main
 from ltml.presets import PRESETS
-from ltml.recipe import lr_factor
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ltml import InputError, Recipe, Run, data, fit
+from ltml.build import build_model, completed, lr_factor, make_optimizer
 from ltml.data.loader import Loader
-from ltml.recipe import build_model, lr_factor, make_optimizer
 from ltml.runs import METRICS, PER_CLASS
 from ltml.training import evaluate
 
@@ -105,11 +105,10 @@ def test_training_lowers_the_loss_and_reports_each_epoch(tiny, tmp_path):
 
 
 def test_what_a_recipe_leaves_open_suits_backbone_and_data(tiny):
-    drawn = Recipe().completed(tiny.train)
+    drawn = completed(Recipe(), tiny.train)
     assert (drawn.image_size, drawn.augment, drawn.lr, drawn.backbone_lr) == (24, "shift", 0.01, 1)
-    tuned = Recipe(data="coco", backbone="resnet18", weights="x", augment="none").completed(
-        tiny.train
-    )
+    tuned = Recipe(data="coco", backbone="resnet18", weights="x", augment="none")
+    tuned = completed(tuned, tiny.train)
     assert (tuned.augment, tuned.lr, tuned.backbone_lr) == ("none", 0.005, 0.2)
 
 
@@ -122,7 +121,7 @@ def test_the_backbone_has_its_own_learning_rate_and_frozen_layers_stay(tiny, tmp
     assert frozen
     assert not frozen & changed
     assert {"head.classifier.weight", "head.classifier.bias"} <= changed
-    groups = make_optimizer(recipe.completed(tiny.train), build_model(recipe, tiny.train.labels))
+    groups = make_optimizer(completed(recipe, tiny.train), build_model(recipe, tiny.train.labels))
     assert [g["scale"] for g in groups.param_groups] == [0.5, 0.5, 1, 1]
 
 
@@ -235,7 +234,7 @@ def test_runs_read_back_and_say_what_is_wrong(run, tmp_path):
 
 def test_the_config_is_json_that_rebuilds_the_recipe(run, tiny):
     config = json.loads((run.path / "config.json").read_text())
-    assert Recipe.from_dict(config["recipe"]) == TINY.completed(tiny.train)
+    assert Recipe.from_dict(config["recipe"]) == completed(TINY, tiny.train)
     assert config["data"]["train_images"] > 0
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ltml.data._files import quote
 from ltml.errors import InputError
+from ltml.files import quote
 
 __all__ = ["Download", "HopelessError", "OneFile", "make_opener", "problem_of"]
 

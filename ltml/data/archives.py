@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ltml.data._files import check_name, quote
 from ltml.data.download import inside, size_text
 from ltml.errors import InputError
+from ltml.files import check_name, quote
 
 __all__ = ["extract_tar", "extract_zip"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ltml.data import coco
-from ltml.data._files import Root, check_name, quote, read_list
 from ltml.data.archives import extract_tar, extract_zip
 from ltml.data.check import Report, check, check_ids, check_image
 from ltml.data.download import Download, fetch, size_text
 from ltml.data.published import BENCHMARKS, COCO_IMAGES, Benchmark, Remote
 from ltml.errors import InputError
+from ltml.files import Root, check_name, quote, read_list
 
 __all__ = ["Plan", "fetch_coco_lt", "fetch_voc_lt", "plan"]
 

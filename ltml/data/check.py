@@ -10,10 +10,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ltml.data import coco, voc
-from ltml.data._files import Root, check_name, quote, read_list
 from ltml.data.published import BENCHMARKS, Benchmark, PublishedSplit, digest_of_ids
 from ltml.errors import InputError
-from ltml.labels import GROUPS, LabelMatrix
+from ltml.files import Root, check_name, quote, read_list
+from ltml.groups import GROUPS
+from ltml.labels import LabelMatrix
 
 __all__ = ["Finding", "Report", "check", "check_ids", "check_image"]
 

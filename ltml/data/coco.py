@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from ltml.data import LongTailData, Split
-from ltml.data._files import Root, check_class_names, check_name, quote, read_json, read_list
 from ltml.errors import InputError
+from ltml.files import Root, check_class_names, check_name, quote, read_json, read_list
 from ltml.labels import LabelMatrix
 
 __all__ = ["load", "load_coco_lt", "read_instances"]

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
-from ltml.data._files import check_name, quote
 from ltml.data._http import Download, HopelessError, OneFile, make_opener, problem_of
 from ltml.errors import InputError
+from ltml.files import check_name, quote
 
 __all__ = ["Download", "fetch", "inside", "size_text"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltml.data import LongTailData, Split
-from ltml.data._files import Root, check_class_names, check_name, lines_of, quote, read_text
 from ltml.errors import InputError
+from ltml.files import Root, check_class_names, check_name, lines_of, quote, read_text
 from ltml.labels import LabelMatrix
 
 __all__ = ["load", "read_label_csv"]

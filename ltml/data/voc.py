@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltml.data import LongTailData, Split
-from ltml.data._files import Root, check_class_names, check_name, quote, read_list, read_text
 from ltml.errors import InputError
+from ltml.files import Root, check_class_names, check_name, quote, read_list, read_text
 from ltml.labels import LabelMatrix
 
 __all__ = ["VOC_CLASSES", "load", "load_voc_lt", "read_annotation"]

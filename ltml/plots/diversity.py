@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 
 from ltml.errors import InputError
 from ltml.features import FeatureRecord
-from ltml.labels import GROUPS
+from ltml.groups import GROUPS
 from ltml.plots.style import (
     GROUP_COLORS,
     GROUP_MARKERS,

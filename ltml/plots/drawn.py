@@ -10,7 +10,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ltml.audit import Audit
 from ltml.batches import Sampler
 from ltml.errors import InputError
-from ltml.labels import GROUPS, LabelMatrix
+from ltml.groups import GROUPS
+from ltml.labels import LabelMatrix
 from ltml.plots.style import (
     GROUP_COLORS,
     GROUP_HATCHES,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.groups import GROUPS
 from ltml.plots.style import (
     GROUP_COLORS,
     GROUP_MARKERS,

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.groups import GROUPS
 from ltml.plots.results import dots_height, group_rows
 from ltml.plots.style import GROUP_COLORS, GROUP_MARKERS, RUN_COLORS, axes_for, style
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import LogFormatter
 
-from ltml.labels import GROUPS
+from ltml.groups import GROUPS
 from ltml.runs import write_atomically
 
 __all__ = [

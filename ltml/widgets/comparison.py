@@ -10,7 +10,7 @@ import pandas as pd
 
 from ltml import plots
 from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.groups import GROUPS
 from ltml.plots.results import legend_rows
 from ltml.runs import Run, table_of
 from ltml.widgets.base import Explorer, find_runs

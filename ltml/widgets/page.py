@@ -6,8 +6,9 @@ from pathlib import Path
 
 import ipywidgets
 
+from ltml.build import load_data
 from ltml.errors import InputError
-from ltml.recipe import Recipe, load_data
+from ltml.recipe import Recipe
 from ltml.runs import Run
 from ltml.widgets.balancing import explore_balancing
 from ltml.widgets.base import find_runs

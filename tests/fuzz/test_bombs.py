@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import fuzz, mutated, names, outcome
 
-from ltml.data._files import Root, check_name
 from ltml.data.archives import extract_tar, extract_zip
 from ltml.data.coco import load as load_coco
 from ltml.data.coco import load_coco_lt
@@ -21,6 +20,7 @@ from ltml.data.folder import load as load_folder
 from ltml.data.voc import load as load_voc
 from ltml.data.voc import read_annotation
 from ltml.errors import InputError
+from ltml.files import Root, check_name
 
 CAT = "<annotation><object><name>{}</name></object></annotation>"
 LAUGHS = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 12))

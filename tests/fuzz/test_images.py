@@ -14,6 +14,7 @@ from mutations import fuzz, mutated, outcome
 from PIL import Image
 
 from ltml import InputError, LabelMatrix, Split
+from ltml.build import completed
 from ltml.data.check import check_image
 from ltml.data.loader import Loader, decode_image
 from ltml.recipe import Recipe
@@ -213,7 +214,7 @@ def test_what_is_no_image_is_named(tmp_path, what):
     assert outcome(decode_image, path, N) is None
     split = Split([path], LabelMatrix([[1]]), ["photo"])
     assert outcome(lambda p: Loader(split, image_size=N), path) is None
-    Recipe().completed(split)  # which looks at some images' sizes, and leaves errors to the loader
+    completed(Recipe(), split)  # which looks at some images' sizes, and leaves errors to the loader
     if what not in ("negative", "32-bit", "floating-point"):  # no benchmark has such files
         assert outcome(check_image, path) is None
 

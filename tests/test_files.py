@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import read_or_error
 
-from ltml.data._files import Root, check_class_names, check_name, quote, read_list, read_text
 from ltml.errors import InputError
+from ltml.files import Root, check_class_names, check_name, quote, read_list, read_text
 
 
 @pytest.mark.parametrize(
