@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ltml.errors import InputError
@@ -240,6 +241,9 @@ def _check_cells(path: Path, text: str, columns: list[str]) -> None:
             raise InputError(f"{str(path)!r} lacks the column {column!r}; train again")
     if not text.endswith("\n"):
         raise InputError(f"{str(path)!r} is cut off: its last line has no end; train again")
+    if _plain_rows(tuple(header)).fullmatch(text, text.index("\n") + 1):
+        return
+    # Something is unusual, or wrong: read it cell by cell, to say where.
     lines, cells = [], []
     for row in filter(None, rows):
         if len(row) != len(header):
@@ -272,6 +276,20 @@ def _share(cell: str) -> bool:
     return _number(cell) is not None and (not cell or _is_share(float(cell)))
 
 
+@cache
+def _plain_rows(header: tuple[str, ...]) -> re.Pattern:
+    """Match rows as training usually writes them, a hundred runs a second; all of them fit."""
+    whole, text, group = "[0-9]{1,15}", '[^",\\r\\n]*', "|".join(GROUPS)
+    share = r"(?:0(?:\.[0-9]{1,30})?|1|[1-9](?:\.[0-9]{1,30})?e-[0-9]{2})?"
+    number = r"(?:-?[0-9]{1,20}(?:\.[0-9]{1,30})?(?:e[-+][0-9]{2})?)?"
+    cells = {"class": text, "group": f"(?:{group})"}
+    cells |= dict.fromkeys(("epoch", "step", "count"), whole)
+    cells |= dict.fromkeys(("mAP", *GROUPS, "ap"), share)
+    known = {*METRICS, *PER_CLASS}
+    row = ",".join(cells.get(name, number if name in known else text) for name in header)
+    return re.compile(f"(?:{row}\n)*+")
+
+
 _FITS = {"class": lambda cell: True, "group": GROUPS.__contains__}  # names are checked together
 _FITS |= dict.fromkeys(("epoch", "step", "count"), _whole)
 _FITS |= dict.fromkeys(("mAP", *GROUPS, "ap"), _share)
@@ -285,15 +303,18 @@ def _check_epochs(path: Path, metrics: pd.DataFrame, per_class: pd.DataFrame) ->
             f"{str(path / 'metrics.csv')!r} and {str(path / 'per_class.csv')!r} hold different "
             "epochs, or one twice, or none; train again"
         )
-    names = None
-    for epoch, part in per_class.groupby("epoch")["class"]:
-        where = f"{str(path / 'per_class.csv')!r}, epoch {epoch}"
-        found = sorted(part)
-        if names is None:
-            check_class_names(part.tolist(), where=where)
-            names = found
-        if found != names:
-            raise InputError(f"{where}: its classes are not those of the first; train again")
+    first = per_class["class"][per_class.epoch == epochs[0]]
+    check_class_names(first.tolist(), where=f"{str(path / 'per_class.csv')!r}, epoch {epochs[0]}")
+    row = pd.Index(epochs).get_indexer(per_class.epoch)
+    column = pd.Index(first).get_indexer(per_class["class"])  # -1 where the first has no such class
+    found = np.zeros((len(epochs), len(first)), dtype=int)
+    np.add.at(found, (row, column), np.where(column < 0, 2, 1))
+    wrong = np.flatnonzero((found != 1).any(1))
+    if len(wrong):
+        raise InputError(
+            f"{str(path / 'per_class.csv')!r}, epoch {epochs[wrong[0]]}: its classes are not those "
+            "of the first; train again"
+        )
 
 
 def _check_summary(path: Path, summary: dict) -> None:

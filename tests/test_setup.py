@@ -36,14 +36,26 @@ def test_versions_agree():
 
 
 def test_import_needs_only_the_core():
-    """Plots, widgets, pycocotools and the command line are imported where they are used."""
+    """Figures, widgets, pycocotools and the command line are imported where they are used."""
     code = (
         "import sys, torch, torchvision, torchmetrics, pandas, tqdm.auto; core = set(sys.modules); "
-        "import ltml; late = {'matplotlib', 'seaborn', 'ipywidgets', 'pycocotools', 'accelerate', "
+        "import ltml; [getattr(ltml, name) for name in ltml.__all__ if name != 'plots']; "
+        "late = {'matplotlib', 'seaborn', 'ipywidgets', 'pycocotools', 'accelerate', "
         "'tyro', 'scipy', 'sklearn'} & (set(sys.modules) - core); sys.exit(' '.join(late) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_comparing_runs_does_not_wait_for_torch():
+    code = (
+        "import sys; from ltml.cli import main; main(['compare', sys.argv[1]]); "
+        "sys.exit(' '.join({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    )
+    run = ROOT / "tests" / "records" / "schema1"
+    done = subprocess.run([sys.executable, "-c", code, run], capture_output=True, text=True)
+    assert not done.stderr.strip(), done.stderr
+    assert "schema1" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["make demo", "make test", "make lab"])
