@@ -1,6 +1,6 @@
 import pytest
 
-from ltml import Recipe, cli
+from ltml import InputError, Recipe
 from ltml.build import lr_factor
 from ltml.cli import main
 from ltml.presets import PRESETS
@@ -23,10 +23,10 @@ def trained(monkeypatch):
 
     def fit(recipe, **options):
         seen.append(recipe)
-        raise cli.InputError("far enough")
+        raise InputError("far enough")
 
-    monkeypatch.setattr(cli, "load_data", lambda recipe: None)
-    monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr("ltml.build.load_data", lambda recipe: None)
+    monkeypatch.setattr("ltml.training.fit", fit)
     return seen
 
 
