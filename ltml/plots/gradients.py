@@ -7,7 +7,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 from ltml.errors import InputError
 from ltml.plots.style import (
@@ -269,17 +268,9 @@ def _in_order(run: Run, table: pd.DataFrame, order: str | Sequence[str]) -> pd.D
     return table.set_index("class").loc[list(order)].reset_index()
 
 
-class _PlainLogFormatter(LogFormatter):
-    """Write 0.6 and not 6e-01, where LogFormatter would write anything."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
-
-
 def plain_log_axis(ax: Axes, *, above: float = 0.0, below: float = 0.0) -> None:
     """Make the axis logarithmic with plain numbers; leave shares of it free above and below."""
     log_axis(ax)
-    ax.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1, 0.5)))
     low, high = np.log(ax.get_ylim())
     if high - low > np.log(100):
         ax.minorticks_off()  # dozens of marks that tell nothing, and take time

@@ -250,21 +250,26 @@ def dots_height(rows: int) -> float:
     return 0.27 * rows + 1.6
 
 
+def group_marks(ax: Axes, group: str, x, y, half) -> None:
+    """Mark a group's values in its shape and colour, with a line of ``half`` to either side."""
+    ax.errorbar(
+        x,
+        y,
+        xerr=half,
+        fmt=GROUP_MARKERS[group],
+        color=GROUP_COLORS[group],
+        mec="#3B3B3B",
+        mew=0.5,
+        ms=7,
+        label=group,
+    )
+
+
 def group_rows(ax: Axes, means: pd.DataFrame, deviations: pd.DataFrame) -> None:
     """Mark the mAP of each group (columns) in a row a setting (index), the first at the bottom."""
     y = np.arange(len(means))
     for group in GROUPS:
-        ax.errorbar(
-            means[group],
-            y,
-            xerr=deviations[group],
-            fmt=GROUP_MARKERS[group],
-            color=GROUP_COLORS[group],
-            mec="#3B3B3B",
-            mew=0.5,
-            ms=7,
-            label=group,
-        )
+        group_marks(ax, group, means[group], y, deviations[group])
     ax.plot(means["mAP"], y, "|", color="black", ms=12, mew=2.5, label="all classes")
     ax.set_yticks(y, means.index)
     ax.set_ylim(-0.7, len(means) - 0.3)

@@ -8,8 +8,8 @@ from matplotlib.ticker import LogFormatter
 
 from ltml.errors import InputError
 from ltml.groups import GROUPS
-from ltml.plots.results import dots_height, group_rows
-from ltml.plots.style import GROUP_COLORS, GROUP_MARKERS, RUN_COLORS, axes_for, style
+from ltml.plots.results import dots_height, group_marks, group_rows
+from ltml.plots.style import RUN_COLORS, axes_for, style
 
 __all__ = ["ablation", "differences", "imbalance_against_map"]
 
@@ -63,17 +63,7 @@ def differences(
             means = per_part.mean()
             half = (quantile * per_part.std() / np.sqrt(per_part.size())).fillna(0)
             heights = [y[part] + shift[group] for part in means.index]
-            ax.errorbar(
-                means,
-                heights,
-                xerr=half,
-                fmt=GROUP_MARKERS[group],
-                color=GROUP_COLORS[group],
-                mec="#3B3B3B",
-                mew=0.5,
-                ms=7,
-                label=group,
-            )
+            group_marks(ax, group, means, heights, half)
             ax.plot(
                 rows.difference,
                 [y[part] + shift[group] for part in rows.part],

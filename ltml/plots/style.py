@@ -155,7 +155,14 @@ def log_axis(ax: Axes) -> None:
     """Make the axis logarithmic, with plain numbers also between the powers of ten."""
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
+    ax.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1, 0.5)))
+
+
+class _PlainLogFormatter(LogFormatter):
+    """Write 0.6 and not 6e-01, where LogFormatter would write anything."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def mark_scale(classes: int) -> float:
