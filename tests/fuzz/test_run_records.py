@@ -210,6 +210,7 @@ ROWS = {
 @given(st.sampled_from(sorted(ROWS)), st.integers(0, 6), CELLS)
 @fuzz(600)
 @example("metrics", 3, "1.2")
+@example("metrics", 3, "9e-00")
 @example("classes", 1, 'a"b')
 def test_the_quick_check_of_a_table_takes_nothing_that_the_careful_one_refuses(which, at, cell):
     columns, cells = ROWS[which]
