@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ltml.build import HEADS, completed, load_data
+from ltml.build import HEADS, check_recipe, completed, load_data
 from ltml.data import LongTailData
 from ltml.data.loader import in_memory
 from ltml.errors import InputError
@@ -115,7 +115,7 @@ def ablate(
     out, grid = Path(out), list(grid)
     recipes = {cell: replace(base, **vars(cell)) for cell in grid}
     for recipe in recipes.values():
-        recipe.check()
+        check_recipe(recipe)
     todo = [cell for cell in grid if not _finished(out / cell.folder, recipes[cell])]
     if todo:
         data = load_data(base)

@@ -13,7 +13,7 @@ from ltml.data import LongTailData, Split
 from ltml.diversity import DiversityEnhancement
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
-from ltml.loss import make_loss
+from ltml.loss import LOSSES, make_loss
 from ltml.model import Classifier, PooledLinear, feature_channels, make_backbone
 from ltml.recipe import Recipe
 from ltml.sampler import SAMPLERS, Sampler
@@ -23,6 +23,7 @@ __all__ = [
     "build_loss",
     "build_model",
     "build_sampler",
+    "check_recipe",
     "completed",
     "load_data",
     "lr_factor",
@@ -45,6 +46,36 @@ HEADS = {
         tau=recipe.tau,
     ),
 }
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise an InputError that names the first value out of range."""
+    if recipe.steps is not None and recipe.epochs is not None:
+        raise InputError(f"epochs={recipe.epochs} and steps={recipe.steps}: give one of them")
+    for name in ("epochs", "steps", "image_size"):
+        value = getattr(recipe, name)
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value} is too small; give at least 1")
+    if recipe.batch_size < 2:
+        raise InputError(f"batch_size={recipe.batch_size}: give at least 2, for batch norm")
+    for name in ("lr", "backbone_lr", "clip"):
+        value = getattr(recipe, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name}={value} must be positive and finite")
+    for name in ("weight_decay", "warmup", "seed", "freeze"):
+        if not getattr(recipe, name) >= 0:
+            raise InputError(f"{name}={getattr(recipe, name)} must not be negative")
+    for name, choices in (
+        ("sampler", list(SAMPLERS)),
+        ("loss", list(LOSSES)),
+        ("diversity", list(HEADS)),
+        ("optimizer", ["adamw", "sgd"]),
+        ("schedule", ["cosine", "step"]),
+    ):
+        if getattr(recipe, name) not in choices:
+            raise InputError(
+                f"{name} {getattr(recipe, name)!r} is unknown; choose from {', '.join(choices)}"
+            )
 
 
 def load_data(recipe: Recipe) -> LongTailData:

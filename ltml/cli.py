@@ -78,14 +78,14 @@ def train(
         quiet: no progress bars.
     """
     from ltml import record_features, training
-    from ltml.build import load_data
+    from ltml.build import check_recipe, load_data
     from ltml.ranks import Ranks
 
     if resume is not None:
         if settings != Recipe() or out is not None or overwrite:
             raise InputError("resume takes recipe and folder from the run; give nothing else")
         settings = Recipe.from_dict(read_config(resume)["recipe"])
-    settings.check()
+    check_recipe(settings)
     data = load_data(settings)
     if resume is None:
         run = training.fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
@@ -233,10 +233,10 @@ def audit(
         draws: also make this many draws and count what they hold.
         json: print JSON.
     """
-    from ltml.build import build_sampler, load_data
+    from ltml.build import build_sampler, check_recipe, load_data
     from ltml.data.folder import read_label_csv
 
-    recipe.check()
+    check_recipe(recipe)
     matrix = load_data(recipe).train.labels if labels is None else read_label_csv(labels)[1]
     found = build_sampler(recipe, matrix, num_batches=1).audit(draws)
     if json:

@@ -93,40 +93,6 @@ class Recipe:
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device."""
 
-    def check(self) -> None:
-        """Raise an InputError that names the first value out of range."""
-        # Imported here: whoever reads runs needs a recipe's fields, and not torch for seconds.
-        from ltml.build import HEADS
-        from ltml.loss import LOSSES
-        from ltml.sampler import SAMPLERS
-
-        if self.steps is not None and self.epochs is not None:
-            raise InputError(f"epochs={self.epochs} and steps={self.steps}: give one of them")
-        for name in ("epochs", "steps", "image_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} is too small; give at least 1")
-        if self.batch_size < 2:
-            raise InputError(f"batch_size={self.batch_size}: give at least 2, for batch norm")
-        for name in ("lr", "backbone_lr", "clip"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name}={value} must be positive and finite")
-        for name in ("weight_decay", "warmup", "seed", "freeze"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name}={getattr(self, name)} must not be negative")
-        for name, choices in (
-            ("sampler", list(SAMPLERS)),
-            ("loss", list(LOSSES)),
-            ("diversity", list(HEADS)),
-            ("optimizer", ["adamw", "sgd"]),
-            ("schedule", ["cosine", "step"]),
-        ):
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(choices)}"
-                )
-
     @classmethod
     def baseline(cls, **changes) -> "Recipe":
         """Uniform draws, binary cross-entropy, average pooling."""

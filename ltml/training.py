@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 
-from ltml.build import completed, load_data
+from ltml.build import check_recipe, completed, load_data
 from ltml.checkpoint import load_checkpoint
 from ltml.data import LongTailData
 from ltml.devices import choose_device
@@ -57,7 +57,7 @@ def fit(
         ...     run.metrics.step.tolist()
         [2]
     """
-    recipe.check()
+    check_recipe(recipe)
     ranks = Ranks.join(recipe.device)
     device = choose_device(recipe.device)
     out = ranks.told(_choose_folder(out, recipe, overwrite) if ranks.first else None)
@@ -103,7 +103,7 @@ def resume(
     if (out / "summary.json").is_file():
         return Run.load(out)
     recipe = Recipe.from_dict(config["recipe"])
-    recipe.check()
+    check_recipe(recipe)
     ranks = Ranks.join(recipe.device)
     device = choose_device(recipe.device)
     if data is None:

@@ -1,7 +1,7 @@
 import pytest
 
 from ltml import InputError, Recipe
-from ltml.build import lr_factor
+from ltml.build import check_recipe, lr_factor
 from ltml.cli import main
 from ltml.presets import PRESETS
 
@@ -9,7 +9,7 @@ from ltml.presets import PRESETS
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_named_recipe_can_be_used(name):
     recipe = PRESETS[name]
-    recipe.check()
+    check_recipe(recipe)
     assert name.startswith(recipe.data)
     assert (recipe.backbone, recipe.image_size, recipe.batch_size) == ("resnet50", 224, 32)
     # A tenth after 5 and after 7 of 8 epochs.
