@@ -54,6 +54,10 @@ def results_card(runs: Sequence[Run]) -> str:
         "classes without a test positive": f"left out of the means: {', '.join(absent)}"
         if absent
         else "none",
+        "classes without a training image": "scored by chance, in the means: "
+        + ", ".join(first.scored_by_chance)
+        if first.scored_by_chance
+        else "none, or none that is scored",
         "difficult objects": "count as present, in training and test"
         if data["name"].startswith("voc")
         else "not marked in this data",

@@ -107,6 +107,9 @@ def train(
     absent = run.summary["classes_without_positives"]
     if absent:
         print(f"\nleft out, without a positive in the test split: {', '.join(absent)}")
+    if run.scored_by_chance:
+        unseen = ", ".join(run.scored_by_chance)
+        print(f"\nscored by chance, without a training image, but in the means: {unseen}")
     print("", table_of([run]).to_string(index=False, na_rep="-"), f"\nrun: {run.path}", sep="\n")
 
 

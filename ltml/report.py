@@ -47,6 +47,8 @@ summary { cursor: pointer; margin: 0.7rem 0; }
 <h2>{{ run.name }}</h2>
 {% if run.absent %}<p>Without a positive in the test split, so left out of the means:
 {{ run.absent }}.</p>{% endif %}
+{% if run.chance %}<p>Scored by chance, without a training image, but in the means:
+{{ run.chance }}.</p>{% endif %}
 {% for figure in run.figures %}{{ shown(figure) }}{% endfor %}
 <details><summary>Every class</summary><div class="wide">{{ run.classes }}</div></details>
 <details><summary>Recipe</summary><div class="wide">{{ run.recipe }}</div></details>
@@ -113,6 +115,7 @@ def _of(run: Run) -> dict:
     recipe |= {key: str(run.summary[key]) for key in ("torch", "device") if key in run.summary}
     return {
         "name": run.name,
+        "chance": ", ".join(run.scored_by_chance),
         "absent": ", ".join(map(str, run.summary.get("classes_without_positives", []))),
         "figures": [
             _figure(

@@ -99,6 +99,12 @@ class Run:
         )
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
 
+    @property
+    def scored_by_chance(self) -> list[str]:
+        """Classes that have an AP, and count in the means, but no training image."""
+        table = self._classes
+        return table["class"][(table["count"] == 0) & table.ap.notna()].tolist()
+
     def state_dict(self) -> "dict[str, torch.Tensor]":
         """The model's weights, on the CPU."""
         import torch  # only here: tables of runs need not wait for it

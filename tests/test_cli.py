@@ -201,9 +201,18 @@ def test_voc_photos_train(shared_data, tmp_path, capsys):
     root = shared_data / "voc_animals" / "VOCdevkit"
     assert ltml("train", "--data", "voc", "--root", root, "--train-split", "train",
                 "--test-split", "val", "--out", tmp_path / "voc", *QUICK) == 0  # fmt: skip
-    table = Run.load(tmp_path / "voc").classes
-    with_positives = 20 - len(Run.load(tmp_path / "voc").summary["classes_without_positives"])
-    assert table.ap.notna().sum() == with_positives
+    run = Run.load(tmp_path / "voc")
+    absent = run.summary["classes_without_positives"]
+    assert run.classes.ap.notna().sum() == 20 - len(absent)
+    # The only bus is in the test split: whatever its AP, no training had a part in it.
+    assert run.scored_by_chance == ["bus"]
+    said = capsys.readouterr().out
+    assert f"left out, without a positive in the test split: {', '.join(absent)}\n" in said
+    assert "scored by chance, without a training image, but in the means: bus\n" in said
+    assert ltml("card", tmp_path / "voc") == 0
+    assert "| scored by chance, in the means: bus |" in capsys.readouterr().out
+    assert ltml("report", tmp_path / "voc", "--out", tmp_path / "report.html") == 0
+    assert "but in the means:\nbus.</p>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_coco_photos_train(shared_data, tmp_path):
