@@ -1,16 +1,23 @@
-# make demo | test | lab | figures | bench | install      (VENV=folder to use another environment)
+# make demo | test | test-all | lab | figures | bench | install   (VENV=folder: another environment)
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ltml-installed
 
-.PHONY: demo test lint lab figures bench install clean
+.PHONY: demo test test-slow test-all lint lab figures bench install clean
 
 demo: $(READY)
 	$(BIN)/ltml demo --out runs/demo
 
+# Lint, the fast tests and the first notebook: under five minutes on 2 CPU cores.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# The rest: the other notebooks, whole trainings, kills, load, pages in a browser.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -33,7 +40,7 @@ $(READY): pyproject.toml
 	  { echo "ltml needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[coco,lab,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[coco,lab,timm,dev]'
 	touch $@
 
 clean:

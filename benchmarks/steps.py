@@ -1,6 +1,7 @@
 """The training step against a bare loop, and what the ledger costs of it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,8 @@ from timing import in_turns, medians
 
 from ltml import GradientLedger, LabelMatrix, LongTailData, Recipe, Split
 from ltml.build import completed
-from ltml.loop import Training
 from ltml.ranks import Ranks
+from ltml.train import Training
 
 # name, backbone, image side, batch, classes: the second at the size that the device can bear
 NETWORKS = {
@@ -34,16 +35,15 @@ def measure(device: str) -> list[dict]:
         data = _data(side, classes)
         recipe = Recipe(backbone=backbone, batch_size=batch, steps=10**6, image_size=side)
         recipe = completed(replace(recipe, device=device), data.train)
-        ours = Training(recipe, data, torch.device(device), Ranks(), progress=False)
-        bare = Training(recipe, data, torch.device(device), Ranks(), progress=False)
-        batches = ours.train.batches(ours.sampler, seed=0)
+        ours, bare = (Training(recipe, data, Path("x"), Ranks(), progress=False) for _ in range(2))
+        batches = ours.train.batches(iter(ours.sampler), seed=0)
         images, targets = next(bare.train.batches([torch.arange(batch)]))
         ours.model.train()
         bare.model.train()
         autocast = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
         def our_step(ours=ours, batches=batches):
-            ours._step(ours.model, *next(batches))
+            ours.take_step(ours.model, *next(batches))
 
         def bare_step(bare=bare, images=images, targets=targets, autocast=autocast):
             bare.optimizer.zero_grad(set_to_none=True)

@@ -7,37 +7,27 @@ make them anew stand in README.md, whose table is written from the same records.
 from pathlib import Path
 
 import matplotlib
-import matplotlib.pyplot as plt
 import pandas as pd
 
 matplotlib.use("Agg")
 
 from ltml import Run, ablation, load, plots
-from ltml.runs import write_atomically
+from ltml.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- ablation: written by make figures -->", "<!-- end of ablation -->"
 
 
-def before_after(baseline: Run, method: Run):
-    """Two panels with one gradient axis."""
-    with plots.style():
-        figure, axes = plt.subplots(2, 1, figsize=(9, 7.6), sharey=True)
-    for ax, run in zip(axes, (baseline, method), strict=True):
-        plots.gradient_magnitudes(run, ax=ax)
-    return figure, axes
-
-
 def main() -> None:
     """Write every figure as SVG and 200-dpi PNG."""
-    baseline, method = (Run.load(HERE / "records" / name) for name in ("baseline", "method"))
+    runs = [Run.load(HERE / "records" / name) for name in ("baseline", "method")]
     figures = {
-        "label_counts": plots.label_counts(baseline),
-        "gradient_before_after": before_after(baseline, method),
-        "gradient_heatmap": plots.gradient_heatmap(baseline),
+        "label_counts": plots.label_counts(runs[0]),
+        "gradient_before_after": plots.gradient_magnitudes(runs),
+        "gradient_heatmap": plots.gradient_heatmap(runs),
         "group_balance": plots.group_balance(load("pictograms").train.labels),
-        "class_ap": plots.class_ap([baseline, method]),
-        "group_map": plots.group_bars([baseline, method]),
+        "class_ap": plots.class_ap(runs),
+        "group_map": plots.group_bars(runs),
     }
     table = HERE / "ablation.csv"
     if table.is_file():

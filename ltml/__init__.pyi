@@ -1,17 +1,18 @@
 from . import data, plots
 from .data import LongTailData, Split, load
+from .dgb import DynamicGradientBalancing
 from .diversity import DiversityEnhancement
 from .errors import InputError
-from .features import FeatureRecord
-from .gradients import GradientLedger
+from .features import FeatureRecord, record_features
 from .labels import LabelMatrix
-from .loss import LOSSES, DynamicGradientBalancing, make_loss
+from .ledger import GradientLedger
+from .losses import LOSSES, make_loss
 from .metrics import average_precision, group_map
 from .recipe import Recipe
-from .recording import record_features
-from .runs import Run
+from .recorder import Recorder
+from .run import Run
 from .sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
-from .training import fit, resume
+from .train import fit, resume
 
 __version__: str
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LabelMatrix",
     "LongTailData",
     "Recipe",
+    "Recorder",
     "Run",
     "Split",
     "UniformSampler",

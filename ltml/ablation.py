@@ -9,21 +9,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from ltml.build import HEADS, check_recipe, completed, load_data
+from ltml.build import completed, load_data
 from ltml.data import LongTailData
 from ltml.data.loader import in_memory
+from ltml.diversity import HEADS
 from ltml.errors import InputError
-from ltml.groups import GROUPS
-from ltml.loss import LOSSES
+from ltml.files import write_csv
+from ltml.labels import GROUPS
+from ltml.losses import LOSSES
+from ltml.options import options_of
 from ltml.recipe import Recipe
-from ltml.runs import Run, write_csv
+from ltml.run import Run
 from ltml.sampler import SAMPLERS
-from ltml.training import fit
+from ltml.train import fit
 
-__all__ = ["COLUMNS", "FAST", "Cell", "ablate", "cells", "markdown", "summarise"]
+__all__ = ["COLUMNS", "FAST", "Cell", "ablate", "cells", "markdown", "recipe_of", "summarise"]
 
-COLUMNS = ["data", "sampler", "loss", "diversity", "seed", "mAP", *GROUPS, "gradient_imbalance"]
-COLUMNS += ["seconds"]
+_PARTS = ["data", "sampler", "loss", "diversity"]
+_MEASURES = ["mAP", *GROUPS, "gradient_imbalance"]
+COLUMNS = [*_PARTS, "seed", *_MEASURES, "seconds"]
 # What a first look needs: each module alone on the plain baseline, the usual remedy, and all.
 FAST = [
     "uniform/bce/off",
@@ -44,11 +48,6 @@ class Cell:
     loss: str
     diversity: str
     seed: int
-
-    @property
-    def settings(self) -> str:
-        """``sampler/loss/diversity``."""
-        return f"{self.sampler}/{self.loss}/{self.diversity}"
 
     @property
     def folder(self) -> str:
@@ -73,7 +72,7 @@ def cells(*, seeds: int = 3, only: Sequence[str] = ("*",)) -> list[Cell]:
     if seeds < 1:
         raise InputError(f"seeds={seeds}: give at least 1")
     grid = list(product(SAMPLERS, LOSSES, HEADS))
-    chosen = []
+    chosen: dict[tuple, None] = {}
     for pattern in only:
         matching = [names for names in grid if fnmatch("/".join(names), pattern)]
         if not matching:
@@ -81,8 +80,33 @@ def cells(*, seeds: int = 3, only: Sequence[str] = ("*",)) -> list[Cell]:
                 f"only {pattern!r} matches no cell; give sampler/loss/diversity, * for any, from "
                 f"{', '.join(SAMPLERS)} / {', '.join(LOSSES)} / {', '.join(HEADS)}"
             )
-        chosen += [names for names in matching if names not in chosen]
+        chosen |= dict.fromkeys(matching)
     return [Cell(*names, seed) for seed in range(seeds) for names in chosen]
+
+
+def recipe_of(base: Recipe, cell: Cell) -> Recipe:
+    """Put a cell's parts into a recipe; each part takes those of the recipe's options it has.
+
+    Raises:
+        InputError: if no part of the grid has one of the options.
+
+    Example:
+        >>> recipe_of(Recipe.method(), Cell("uniform", "bce", "off", 0)).sampler_options
+        {}
+    """
+    options = {}
+    for field, table, name in (
+        ("sampler_options", SAMPLERS, cell.sampler),
+        ("loss_options", LOSSES, cell.loss),
+        ("head_options", HEADS, cell.diversity),
+    ):
+        given = getattr(base, field)
+        unknown = given.keys() - {option for part in table.values() for option in options_of(part)}
+        if unknown:
+            raise InputError(f"{field} has {sorted(unknown)[0]!r}, which none of the grid takes")
+        takes = options_of(table[name])
+        options[field] = {key: value for key, value in given.items() if key in takes}
+    return replace(base, **vars(cell), **options)
 
 
 def ablate(
@@ -97,7 +121,7 @@ def ablate(
     """Train the cells that are not finished yet, and write ``out/ablation.csv``.
 
     Args:
-        base: everything but sampler, loss, diversity and seed.
+        base: everything but sampler, loss, diversity and seed; see :func:`recipe_of`.
         grid: the cells; see :func:`cells`.
         out: folder; each cell's run is a folder in it.
         jobs: trainings at a time, each in a process of its own.
@@ -106,16 +130,16 @@ def ablate(
         progress: show progress bars (of one job).
 
     Returns:
-        a row a cell: data, sampler, loss, diversity, seed, mAP, head, medium, tail (percent),
+        a row per cell: data, sampler, loss, diversity, seed, mAP, head, medium, tail (percent),
         gradient_imbalance, seconds.
 
     Raises:
         InputError: if a finished cell was trained by another recipe, or there is no such cluster.
     """
     out, grid = Path(out), list(grid)
-    recipes = {cell: replace(base, **vars(cell)) for cell in grid}
+    recipes = {cell: recipe_of(base, cell) for cell in grid}
     for recipe in recipes.values():
-        check_recipe(recipe)
+        recipe.check()
     todo = [cell for cell in grid if not _finished(out / cell.folder, recipes[cell])]
     if todo:
         data = load_data(base)
@@ -146,8 +170,7 @@ def _workers(cluster: str | None) -> Iterator[None]:
         from dask.distributed import Client
     except ImportError as error:
         raise InputError(
-            "cluster needs Dask, which is missing here; install it with: pip install "
-            "'ltml[cluster]'"
+            "cluster needs Dask, which is missing; install it with: pip install 'ltml[cluster]'"
         ) from error
     from joblib import parallel_config
 
@@ -163,10 +186,10 @@ def _workers(cluster: str | None) -> Iterator[None]:
 
 
 def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run, with the columns of :data:`COLUMNS`; mAPs in percent."""
+    """One row per run, with the columns of :data:`COLUMNS`; mAPs in percent."""
     rows = []
     for run in runs:
-        row = {name: run.recipe[name] for name in COLUMNS[:5]}
+        row = {name: run.recipe[name] for name in (*_PARTS, "seed")}
         shares = {name: run.summary[name] for name in ("mAP", *GROUPS)}  # None: no such class
         row |= {name: None if x is None else 100 * x for name, x in shares.items()}
         rows.append(row | {name: run.summary[name] for name in COLUMNS[-2:]})
@@ -180,11 +203,9 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         columns data, sampler, loss, diversity, seeds, and each measure with its ``_std``.
     """
-    keys = COLUMNS[:4]
-    groups = table.groupby(keys, sort=False)
-    measures = ["mAP", *GROUPS, "gradient_imbalance"]
+    groups = table.groupby(_PARTS, sort=False)
     out = groups.size().rename("seeds").to_frame()
-    for name in measures:
+    for name in _MEASURES:
         out[name], out[f"{name}_std"] = groups[name].mean(), groups[name].std()
     return out.reset_index().sort_values("mAP", ascending=False, ignore_index=True)
 
@@ -193,14 +214,12 @@ def markdown(table: pd.DataFrame) -> str:
     """Mean ± deviation over seeds as a Markdown table, by descending mAP.
 
     Args:
-        table: a row a run, as :func:`ablate` returns it.
+        table: a row per run, as :func:`ablate` returns it.
     """
-    summary = summarise(table)
-    measures = ["mAP", *GROUPS, "gradient_imbalance"]
-    head = ["sampler", "loss", "diversity", *measures]
+    head = [*_PARTS[1:], *_MEASURES]
     lines = [f"| {' | '.join(head)} |".replace("_", " "), "|---" * 3 + "|---:" * 5 + "|"]
-    for _, row in summary.iterrows():
-        numbers = [f"{row[name]:.1f} ± {row[f'{name}_std']:.1f}" for name in measures]
+    for _, row in summarise(table).iterrows():
+        numbers = [f"{row[name]:.1f} ± {row[f'{name}_std']:.1f}" for name in _MEASURES]
         lines.append(f"| {' | '.join([row.sampler, row.loss, row.diversity, *numbers])} |")
     return "\n".join(lines)
 
@@ -212,6 +231,8 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
     found = Recipe.from_dict(Run.load(folder).recipe)
     for name, wanted in vars(recipe).items():
         used = getattr(found, name)
+        if isinstance(wanted, dict):  # what is not said has its default
+            used = {key: used.get(key, value) for key, value in wanted.items()}
         if wanted is not None and used != wanted:  # None was left to be filled in
             raise InputError(
                 f"{str(folder)!r} was trained with {name}={used!r}, not {wanted!r}; "
@@ -221,5 +242,5 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
 
 
 def _train(recipe: Recipe, data: LongTailData, folder: Path, progress: bool) -> None:
-    # A cell without a summary was broken off; what it left is no result.
+    # A cell without a summary was broken off; what it left is not a result.
     fit(recipe, data=data, out=folder, overwrite=True, progress=progress)

@@ -1,14 +1,15 @@
-"""What a sampler draws, measured: class rates, balance, repetition, and classes dragged along."""
+"""What a sampler yields, measured: class rates, balance, repetition, and classes dragged along."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from ltml.errors import InputError
-from ltml.group_weights import balance_groups, check_groups
 from ltml.labels import LabelMatrix
+from ltml.maxent import balance_groups, check_groups
 
 __all__ = ["Audit", "audit", "effective_size", "frontier"]
 
@@ -16,7 +17,7 @@ __all__ = ["Audit", "audit", "effective_size", "frontier"]
 def effective_size(p: np.ndarray) -> float:
     r"""Kish's effective sample size :math:`1 / \sum_i p_i^2` of probabilities that sum to 1.
 
-    It is the number of images that, drawn equally often, would repeat as much.
+    It is the number of images that, sampled equally often, would repeat as much.
 
     Example:
         >>> effective_size(np.array([0.5, 0.5, 0.0]))
@@ -27,30 +28,27 @@ def effective_size(p: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What one draw of a sampler holds, on average; see :func:`audit`.
+    """What a sampler yields on average; see :func:`audit`.
 
-    Rates are images with a class per drawn image, so they sum to ``cardinality`` rather than 1.
-    Ratios are largest over smallest rate, over classes that have an image. An epoch is as many
-    draws as there are images.
+    A draw is one sampled image; an epoch is as many draws as there are images. A class rate is the
+    share of draws with the class; a ratio is largest over smallest rate, over classes that have an
+    image. What is *realised* is counted, and NaN (or None) without draws.
 
     Attributes:
         sampler: class name of the sampler.
         class_names, group, counts: ``(C,)`` of each class.
-        expected: ``(C,)`` rate of each class.
-        realised: ``(C,)`` the same, counted over ``draws`` draws; None without draws.
-        draws: how many draws were made.
-        groups: table, a row a group: ``classes``; ``ratio``, over all draws; ``realised``, the
-            same, counted; ``effective_images``, over all draws that hold a class of the group; and
-            for a sampler that draws for groups ``own_share``, ``own_ratio``, ``own_realised`` and
-            ``own_effective_images``, over the draws made for this group.
-        leakage: ``(G, G)`` table: the probability that a drawn image with a class of the row's
-            group holds one of the column's too. ``leakage.loc["tail", "head"]``: how often
-            drawing a tail class drags a head class along.
-        ratio: over all classes; ``realised_ratio`` the same, counted (NaN without draws).
+        expected, realised: ``(C,)`` rate of each class.
+        draws: how many were counted.
+        groups: a row a group: ``classes``; ``ratio`` and ``realised`` ratio over all draws;
+            ``effective_images`` over all draws with a class of the group; and ``own_share``,
+            ``own_ratio``, ``own_realised``, ``own_effective_images`` over those for this group.
+        leakage: ``(G, G)``: how often a draw with a class of the row's group holds one of the
+            column's too; ``leakage.loc["tail", "head"]``: how often a tail class brings a head one.
+        ratio, realised_ratio: over all classes.
         effective_images: of all draws.
         distinct_images: different images expected in an epoch.
-        most_repeated: index of the image drawn most often; ``repeats``: how often in an epoch.
-        cardinality: labels on a drawn image, on average.
+        most_repeated, repeats: the image drawn most often, and how often in an epoch.
+        cardinality: labels of a draw, on average.
         images: images in the data.
         report: what the sampler could not balance, in sentences.
     """
@@ -83,20 +81,12 @@ class Audit:
 
     def as_dict(self) -> dict:
         """Everything, ready for JSON; numbers that are not finite become None."""
-        numbers = ("ratio", "realised_ratio", "effective_images", "distinct_images")
-        return _jsonable(
-            {
-                "sampler": self.sampler,
-                "draws": self.draws,
-                **{name: getattr(self, name) for name in (*numbers, "most_repeated", "repeats")},
-                "cardinality": self.cardinality,
-                "images": self.images,
-                "groups": self.groups.to_dict("index"),
-                "leakage": self.leakage.to_dict("index"),
-                "classes": self.table().to_dict("index"),
-                "report": list(self.report),
-            }
-        )
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("class_names", "group", "counts", "expected", "realised"):
+            del out[name]  # the columns of the table
+        tables = {"groups": self.groups, "leakage": self.leakage, "classes": self.table()}
+        out |= {name: table.to_dict("index") for name, table in tables.items()}
+        return json.loads(pd.Series(out).to_json(double_precision=15))
 
     def __str__(self) -> str:
         realised = f" (realised {self.realised_ratio:.2f})" if self.draws else ""
@@ -105,9 +95,7 @@ class Audit:
             f"{self.effective_images:.0f} effective images, {self.cardinality:.2f} labels an image",
             f"in an epoch: {self.distinct_images:.0f} of {self.images} images, "
             f"image {self.most_repeated} {self.repeats:.1f} times",
-            "",
-            _text(self.groups.dropna(axis="columns", how="all")),
-            "",
+            *("", _text(self.groups.dropna(axis="columns", how="all")), ""),
             "leakage (rows: drawn, columns: beside it)",
             _text(self.leakage),
         ]
@@ -118,28 +106,18 @@ def _text(table: pd.DataFrame) -> str:
     return table.to_string(float_format=lambda x: f"{x:.3f}" if x < 10 else f"{x:.0f}")
 
 
-def _jsonable(x):
-    if isinstance(x, dict):
-        return {str(key): _jsonable(value) for key, value in x.items()}
-    if isinstance(x, list | tuple):
-        return [_jsonable(value) for value in x]
-    if isinstance(x, np.generic):
-        x = x.item()
-    return None if isinstance(x, float) and not np.isfinite(x) else x
-
-
 def audit(sampler, draws: int = 0) -> Audit:
     """Audit any sampler of :mod:`ltml.sampler`; the same as ``sampler.audit(draws)``.
 
     Args:
-        sampler: what to audit. By default its groups are those of ``labels.groups()``.
-        draws: also make this many draws (rounded up to whole batches) and count their classes. The
-            batches are the first ones; the position of the sampler does not move.
+        sampler: what to audit, group by group of ``sampler.groups``.
+        draws: also sample this many images (rounded up to whole batches) and count their classes.
+            The batches are the first ones; the position of the sampler does not move.
 
     Example:
         >>> from ltml.sampler import ClassAwareSampler
         >>> labels = LabelMatrix.from_lists([[0]] * 150 + [[0, 1]] * 10, ["person", "sheep"])
-        >>> found = audit(ClassAwareSampler(labels, batch_size=8, num_batches=1))
+        >>> found = audit(ClassAwareSampler(labels, batch_size=8))
         >>> found.expected
         array([1.     , 0.53125])
         >>> float(found.leakage.loc["tail", "head"])  # every sheep brings a person
@@ -147,54 +125,54 @@ def audit(sampler, draws: int = 0) -> Audit:
     """
     if not isinstance(draws, int | np.integer) or draws < 0:
         raise InputError(f"draws is {draws!r}; give a whole number, 0 or more")
-    labels: LabelMatrix = sampler.labels
+    labels, groups, n = sampler.labels, sampler.groups, len(sampler.labels)
     p, own = sampler.image_probabilities(), sampler.group_probabilities()
-    groups = sampler.groups
-    group = np.full(labels.num_classes, "", dtype=object)
-    for name, classes in groups.items():
-        group[classes] = name
-    expected = _rates(labels, p)
-    realised, own_realised, draws = _realise(sampler, draws, len(own))
+    batches = range(-(-draws * sampler.world_size // sampler.batch_size))
+    image = np.concatenate([np.empty(0, np.int64), *map(sampler.indices, batches)])
+    drawn_for = np.concatenate([np.empty(0, np.int64), *map(sampler.drawn_for, batches)])
 
-    holds = _holds(labels, groups)  # (N, G)
-    rows = {}
+    def counted(which):
+        return np.bincount(image[which], minlength=n) / which.sum() if which.any() else None
+
+    expected, shown = labels.rates(p), counted(image >= 0)
+    holds = np.stack([labels.holding(c) for c in groups.values()], axis=1) * 1.0  # (N, G)
+    both = holds.T @ (p[:, None] * holds)
+    group, rows = np.full(labels.num_classes, "", dtype=object), {}
     for g, (name, classes) in enumerate(groups.items()):
-        here = p * holds[:, g]
-        q = own.get(name)
+        group[classes] = name
         rows[name] = {
             "classes": len(classes),
-            "ratio": _ratio(labels, expected, classes),
-            "realised": _ratio(labels, realised, classes),
-            "effective_images": effective_size(here / here.sum()) if here.any() else 0.0,
-            "own_share": np.nan if q is None else sampler.shares[name],
-            "own_ratio": np.nan if q is None else _ratio(labels, _rates(labels, q), classes),
-            "own_realised": np.nan if q is None else _ratio(labels, own_realised[g], classes),
-            "own_effective_images": np.nan if q is None else effective_size(q),
+            "ratio": _ratio(labels, p, classes),
+            "realised": _ratio(labels, shown, classes),
+            "effective_images": effective_size(p * holds[:, g] / both[g, g]) if both[g, g] else 0.0,
+            "own_share": sampler.shares[name] if name in own else np.nan,
+            "own_ratio": _ratio(labels, own.get(name), classes),
+            "own_realised": _ratio(labels, counted(drawn_for == g), classes),
+            "own_effective_images": effective_size(own[name]) if name in own else np.nan,
         }
-    both = holds.T @ (p[:, None] * holds)
     with np.errstate(invalid="ignore", divide="ignore"):
         leakage = both / both.diagonal()[:, None]
-    every = np.arange(labels.num_classes)
-    n = len(labels)
+    every, certain = np.arange(labels.num_classes), p >= 1
+    distinct = certain.sum() - np.expm1(n * np.log1p(-p[~certain])).sum()
     return Audit(
         sampler=type(sampler).__name__,
         class_names=labels.class_names,
         group=group,
         counts=labels.counts,
         expected=expected,
-        realised=realised,
-        draws=draws,
+        realised=None if shown is None else labels.rates(shown),
+        draws=len(image),
         groups=pd.DataFrame.from_dict(rows, orient="index"),
         leakage=pd.DataFrame(leakage, index=list(groups), columns=list(groups)),
-        ratio=_ratio(labels, expected, every),
-        realised_ratio=_ratio(labels, realised, every),
+        ratio=_ratio(labels, p, every),
+        realised_ratio=_ratio(labels, shown, every),
         effective_images=effective_size(p),
-        distinct_images=_distinct(p) if sampler.replacement else float(n),
+        distinct_images=float(distinct) if sampler.replacement else float(n),
         most_repeated=int(p.argmax()),
         repeats=float(p.max() * n),
         cardinality=float(expected.sum()),
         images=n,
-        report=tuple(getattr(sampler, "report", ())),
+        report=tuple(sampler.report),
     )
 
 
@@ -207,67 +185,27 @@ def frontier(
 
     Args:
         labels: the labels of the images.
-        ridges: values of ``ridge`` for :class:`~ltml.sampler.GroupSampler`.
-        groups: as there.
+        ridges, groups: values of ``ridge``, and ``groups``, of :class:`~ltml.sampler.GroupSampler`.
 
     Returns:
-        A row a ridge and group: ``ridge``, ``group``, ``ratio`` (max/min class rate of the draws
+        A row a ridge and group: ``ridge``, ``group``, ``ratio`` (max/min class rate over the draws
         for the group), ``effective_images`` and ``images`` (all that hold a class of the group).
     """
     groups, rows = check_groups(labels, groups), []
     for ridge in ridges:
         if not 0 <= ridge < float("inf"):
             raise InputError(f"ridges holds {ridge!r}; give 0 or positive numbers")
-        solved = balance_groups(labels, groups, ridge=float(ridge))
-        for name, weights in solved.weights.items():
-            p = np.zeros(len(labels))
-            p[solved.images[name]] = weights
-            ratio = _ratio(labels, _rates(labels, p), groups[name])
-            rows.append((float(ridge), name, ratio, effective_size(weights), len(weights)))
+        for name, p in balance_groups(labels, groups, ridge=float(ridge))[0].items():
+            ratio = _ratio(labels, p, groups[name])
+            images = np.count_nonzero(labels.holding(groups[name]))
+            rows.append((float(ridge), name, ratio, effective_size(p), images))
     return pd.DataFrame(rows, columns=["ridge", "group", "ratio", "effective_images", "images"])
 
 
-def _rates(labels, p):
-    """``(C,)``: sum of ``p`` (N,) over the images of each class."""
-    weights = np.repeat(p, np.diff(labels.indptr))
-    return np.bincount(labels.indices, weights, minlength=labels.num_classes)
-
-
-def _ratio(labels, rates, classes):
-    """Largest over smallest rate; NaN without rates or images, infinite for one never drawn."""
+def _ratio(labels, p, classes):
+    """Largest over smallest class rate; NaN without images, infinite for a class never sampled."""
     classes = classes[labels.counts[classes] > 0]
-    if rates is None or not len(classes):
+    if p is None or not len(classes):
         return float("nan")
-    low, high = rates[classes].min(), rates[classes].max()
-    return float(high / low) if low else float("inf")
-
-
-def _holds(labels, groups):
-    """``(N, G)`` of 0.0 and 1.0: which images hold a class of which group."""
-    image, columns = labels.image_of_label(), []
-    for classes in groups.values():
-        hits = np.isin(labels.indices, classes)
-        columns.append(np.bincount(image, hits, minlength=len(labels)) > 0)
-    return np.stack(columns, axis=1).astype(np.float64)
-
-
-def _distinct(p):
-    n, sure = len(p), p >= 1
-    return float(sure.sum() - np.expm1(n * np.log1p(-p[~sure])).sum())
-
-
-def _realise(sampler, draws, num_groups):
-    """Class rates over draws, the same for each group's own, and how many draws there were."""
-    if not draws:
-        return None, [None] * num_groups, 0
-    n = len(sampler.labels)
-    counts = np.zeros((num_groups + 1, n))  # the last row: draws for no group
-    batches = -(-draws * sampler.world_size // sampler.batch_size)
-    for batch in range(batches):
-        index = sampler.indices(batch).cpu().numpy()
-        if num_groups:
-            np.add.at(counts, (sampler.drawn_for(batch).cpu().numpy(), index), 1)
-        else:
-            np.add.at(counts[0], index, 1)
-    own = [_rates(sampler.labels, row / max(row.sum(), 1)) for row in counts[:-1]]
-    return _rates(sampler.labels, counts.sum(0) / counts.sum()), own, int(counts.sum())
+    rates = labels.rates(p)[classes]
+    return float(rates.max() / rates.min()) if rates.min() else float("inf")

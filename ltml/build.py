@@ -1,6 +1,7 @@
-"""Build what a recipe names: data, network, sampler, loss and optimiser."""
+"""From a recipe's names to its data, its network and its optimiser."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,88 +10,37 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ltml import data as datasets
+from ltml.backbones import Classifier, feature_channels, make_backbone
 from ltml.data import LongTailData, Split
-from ltml.diversity import DiversityEnhancement
+from ltml.diversity import HEADS
 from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-from ltml.loss import LOSSES, make_loss
-from ltml.model import Classifier, PooledLinear, feature_channels, make_backbone
+from ltml.options import build, choose
 from ltml.recipe import Recipe
-from ltml.sampler import SAMPLERS, Sampler
 
 __all__ = [
-    "HEADS",
-    "build_loss",
+    "autocast",
     "build_model",
-    "build_sampler",
-    "check_recipe",
+    "choose_device",
     "completed",
     "load_data",
     "lr_factor",
     "make_optimizer",
 ]
 
-# diversity -> the head that turns a feature map into logits
-HEADS = {
-    "off": lambda channels, labels, recipe: PooledLinear(channels, labels.num_classes),
-    "attention": lambda channels, labels, recipe: DiversityEnhancement(
-        channels, labels.num_classes, alpha=0.0, kappa=recipe.kappa, tau=recipe.tau
-    ),
-    "dem": lambda channels, labels, recipe: DiversityEnhancement(
-        channels,
-        labels.num_classes,
-        alpha=recipe.alpha,
-        pairs=recipe.pairs,
-        counts=labels.counts,
-        kappa=recipe.kappa,
-        tau=recipe.tau,
-    ),
-}
-
-
-def check_recipe(recipe: Recipe) -> None:
-    """Raise an InputError that names the first value out of range."""
-    if recipe.steps is not None and recipe.epochs is not None:
-        raise InputError(f"epochs={recipe.epochs} and steps={recipe.steps}: give one of them")
-    for name in ("epochs", "steps", "image_size"):
-        value = getattr(recipe, name)
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value} is too small; give at least 1")
-    if recipe.batch_size < 2:
-        raise InputError(f"batch_size={recipe.batch_size}: give at least 2, for batch norm")
-    for name in ("lr", "backbone_lr", "clip"):
-        value = getattr(recipe, name)
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"{name}={value} must be positive and finite")
-    for name in ("weight_decay", "warmup", "seed", "freeze"):
-        if not getattr(recipe, name) >= 0:
-            raise InputError(f"{name}={getattr(recipe, name)} must not be negative")
-    for name, choices in (
-        ("sampler", list(SAMPLERS)),
-        ("loss", list(LOSSES)),
-        ("diversity", list(HEADS)),
-        ("optimizer", ["adamw", "sgd"]),
-        ("schedule", ["cosine", "step"]),
-    ):
-        if getattr(recipe, name) not in choices:
-            raise InputError(
-                f"{name} {getattr(recipe, name)!r} is unknown; choose from {', '.join(choices)}"
-            )
-
 
 def load_data(recipe: Recipe) -> LongTailData:
-    """Load the data set that a recipe names."""
-    options = {"train_split": recipe.train_split, "test_split": recipe.test_split}
+    """Load the data set that a recipe names, with its held-out validation split."""
+    options = {name: getattr(recipe, name) for name in ("train_split", "val_split", "test_split")}
     options = {name: value for name, value in options.items() if value is not None}
-    if recipe.data == "pictograms" and options:
-        raise InputError(
-            "data 'pictograms' has its own splits; leave train_split and test_split out"
-        )
-    if recipe.data == "pictograms":
-        options["seed"] = recipe.data_seed
-        if recipe.image_size is not None:
-            options["image_size"] = recipe.image_size  # drawn at the size that is wanted
-    return datasets.load(recipe.data, root=recipe.root, **options)
+    options |= recipe.data_options
+    if recipe.data == "pictograms" and recipe.image_size is not None:
+        options.setdefault("image_size", recipe.image_size)  # drawn at the size that is wanted
+    data = datasets.load(recipe.data, root=recipe.root, **options)
+    if recipe.holdout:
+        from ltml.data.holdout import with_holdout
+
+        data = with_holdout(data, recipe.holdout, seed=recipe.seed)
+    return data
 
 
 def completed(recipe: Recipe, train: Split) -> Recipe:
@@ -109,48 +59,62 @@ def _suitable_size(split: Split, small: bool) -> int:
     """Choose the image size: the images' own, at most 224 px (64 for the small network)."""
     if isinstance(split.images, Tensor):
         return split.images.shape[-1]
-    sides = []
-    for path in split.images[:: max(1, len(split) // 32)]:
+    most, sides = 64 if small else 224, []
+    for i in range(0, len(split), max(1, len(split) // 32)):
+        item = split.images[i]
         try:
-            with Image.open(path) as image:
+            with nullcontext(item) if isinstance(item, Image.Image) else Image.open(item) as image:
                 sides.append(min(image.size))
         except Exception:  # Pillow raises many kinds over damaged files; the loader will name it
             continue
-    most = 64 if small else 224
     return int(min(most, np.median(sides))) if sides else most
 
 
-def build_model(recipe: Recipe, labels: LabelMatrix) -> Classifier:
-    """Build the recipe's network, with initial weights that its seed decides."""
+def build_model(recipe: Recipe, counts: np.ndarray, num_images: int) -> Classifier:
+    """Build a recipe's network, with initial weights that its seed decides.
+
+    Args:
+        recipe: names backbone and head.
+        counts: ``(C,)`` training images of each class.
+        num_images: training images.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        backbone = make_backbone(recipe.backbone, weights=recipe.weights)
-        head = HEADS[recipe.diversity](feature_channels(backbone), labels, recipe)
+        backbone = make_backbone(
+            recipe.backbone, weights=recipe.weights, image_size=recipe.image_size
+        )
+        head = build(
+            choose("diversity", recipe.diversity, HEADS),
+            f"head {recipe.diversity!r}",
+            recipe.head_options,
+            in_channels=feature_channels(backbone),
+            num_classes=len(counts),
+            counts=counts,
+        )
         # Begin by expecting each class as often as the average one: else most of the gradient that
         # rare classes ever get is the first epoch's news that labels are rare.
-        prior = min(max(labels.cardinality / labels.num_classes, 1e-3), 0.5)
+        prior = min(max(counts.sum() / max(num_images, 1) / len(counts), 1e-3), 0.5)
         nn.init.constant_(head.classifier.bias, math.log(prior / (1 - prior)))
     model = Classifier(backbone, head, freeze=recipe.freeze)
     return model.to(memory_format=torch.channels_last)
 
 
-def build_sampler(
-    recipe: Recipe, labels: LabelMatrix, num_batches: int, *, rank: int = 0, world_size: int = 1
-) -> Sampler:
-    """Build the recipe's sampler, or one process's share of it."""
-    options = {"batch_size": recipe.batch_size, "num_batches": num_batches, "seed": recipe.seed}
-    options |= {"rank": rank, "world_size": world_size}
-    if recipe.sampler == "group":
-        options |= {name: getattr(recipe, name) for name in ("ridge", "share", "uniform")}
-    return SAMPLERS[recipe.sampler](labels, **options)
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn ``"auto"`` into cuda, else mps, else cpu; check any other name.
 
-
-def build_loss(recipe: Recipe, labels: LabelMatrix) -> nn.Module:
-    """Build the recipe's loss."""
-    options = {}
-    if recipe.loss.startswith("dgb"):
-        options = {name: getattr(recipe, name) for name in ("strength", "momentum", "max_weight")}
-    return make_loss(recipe.loss, labels, **options)
+    Raises:
+        InputError: if there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); give auto or cpu"
+        ) from error
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
@@ -163,10 +127,10 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
             groups.append({"params": params, "weight_decay": decay, "scale": scale})
     groups = [group for group in groups if group["params"]]  # a frozen backbone has none
     options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    options["fused"] = next(model.parameters()).device.type in ("cpu", "cuda")
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, fused=fused, **options)
-    return torch.optim.AdamW(groups, fused=fused, **options)
+        return torch.optim.SGD(groups, momentum=recipe.momentum, **options)
+    return torch.optim.AdamW(groups, **options)
 
 
 def lr_factor(recipe: Recipe, step: int, steps: int) -> float:
@@ -175,3 +139,9 @@ def lr_factor(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "cosine":
         return warmup * (1 + math.cos(math.pi * step / steps)) / 2
     return warmup * 0.1 ** ((step >= steps * 5 / 8) + (step >= steps * 7 / 8))
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where the device does so natively."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)

@@ -1,22 +1,23 @@
-"""The command line: ``ltml demo | train | compare | explore | report | ablate | audit | data``."""
+"""Long-tailed multi-label image recognition: train, predict, compare and explore."""
 
+import json
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from json import dumps
 from pathlib import Path
 
 import tyro
 
-from ltml import data_cli
+from ltml import __version__
 from ltml.errors import InputError
-from ltml.presets import preset
-from ltml.recipe import Recipe
-from ltml.runs import Run, read_config, table_of, write_csv
+from ltml.files import write_csv
+from ltml.recipe import Recipe, preset
+from ltml.run import Run, find_runs, read_config, table_of
 
-# What trains or draws is imported by the command that does: torch alone takes seconds.
+# What trains or plots is imported by the command that does: torch alone takes seconds.
 
 __all__ = ["main"]
 
@@ -35,10 +36,11 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
     from ltml import fit, record_features
     from ltml.build import load_data
 
+    options = {"steps": steps, "seed": seed, "evaluate_every": 1}
     recipes = {
-        "baseline": Recipe.baseline(steps=steps, seed=seed),
-        "class-aware": Recipe.baseline(sampler="class-aware", steps=steps, seed=seed),
-        "method": Recipe.method(steps=steps, seed=seed),
+        "baseline": Recipe.baseline(**options),
+        "class-aware": Recipe.baseline(sampler="class-aware", **options),
+        "method": Recipe.method(**options),
     }
     data, runs = load_data(recipes["baseline"]), []
     for name, recipe in recipes.items():
@@ -49,14 +51,22 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
     tails = [f"{100 * run.summary['tail']:.0f}" for run in runs]
     spans = [f"{run.summary['gradient_imbalance']:.1f}" for run in runs]
     print(
-        f"\nThe tail's mAP: {tails[0]} with uniform draws and BCE, {tails[1]} with class-aware "
-        f"draws, {tails[2]} with the method."
+        f"\nmAP of the tail: {tails[0]} with uniform sampling and BCE, {tails[1]} with class-aware "
+        f"sampling, {tails[2]} with the method."
         f"\nLargest over smallest gradient of a class: {spans[0]}, {spans[1]}, {spans[2]}."
         f"\n\nFigures: {figures}"
-        "\nNext:    make lab              step through the notebooks, from 00_start_here"
-        f"\n         ltml explore {out}   drag and compare in the browser, without code"
-        "\n         ltml train --help     train on your own data"
+        f"\nNext:    {_program()} explore {out}   hover, drag and compare in the browser"
+        "\n         make lab   step through the notebooks, from 00_start_here"
+        f"\n         {_program()} train --help   train on your own data"
     )
+
+
+def _program() -> str:
+    """How to call this program again, from the present folder."""
+    path = Path(sys.executable).with_name("ltml")
+    if shutil.which("ltml") == str(path):
+        return "ltml"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def train(
@@ -77,33 +87,28 @@ def train(
         overwrite: replace the run that the folder holds.
         quiet: no progress bars.
     """
-    from ltml import record_features, training
-    from ltml.build import check_recipe, load_data
+    from ltml import fit, record_features
+    from ltml import resume as go_on
+    from ltml.build import load_data
     from ltml.ranks import Ranks
 
     if resume is not None:
         if settings != Recipe() or out is not None or overwrite:
             raise InputError("resume takes recipe and folder from the run; give nothing else")
         settings = Recipe.from_dict(read_config(resume)["recipe"])
-    check_recipe(settings)
+    settings.check()
     data = load_data(settings)
     if resume is None:
-        run = training.fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
+        run = fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
     else:
-        run = training.resume(resume, data=data, progress=not quiet)
+        run = go_on(resume, data=data, progress=not quiet)
     if not Ranks.launched().first:
         return
     record_features(run, data=data)
     draw([run], run.path / "figures")
     classes = run.classes.assign(ap=100 * run.classes.ap)
-    print(
-        classes.to_string(
-            index=False,
-            na_rep="-",
-            formatters={"ap": "{:.1f}".format, "count": "{:,}".format},
-            float_format="%.3g",
-        )
-    )
+    formats = {"ap": "{:.1f}".format, "count": "{:,}".format}
+    print(classes.to_string(index=False, na_rep="-", formatters=formats, float_format="%.3g"))
     absent = run.summary["classes_without_positives"]
     if absent:
         print(f"\nleft out, without a positive in the test split: {', '.join(absent)}")
@@ -111,6 +116,35 @@ def train(
         unseen = ", ".join(run.scored_by_chance)
         print(f"\nscored by chance, without a training image, but in the means: {unseen}")
     print("", table_of([run]).to_string(index=False, na_rep="-"), f"\nrun: {run.path}", sep="\n")
+
+
+def predict(
+    run: Positional[Path],
+    images: Positional[tuple[Path, ...]],
+    csv: Path | None = None,
+    top: int = 5,
+    device: str = "auto",
+    quiet: bool = False,
+) -> None:
+    """Score images with a trained run: the probability of each class.
+
+    Args:
+        run: folder of the run.
+        images: image files, or folders of them.
+        csv: also write all probabilities to this file, a row per image, a column per class.
+        top: classes to print for each image, most probable first.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        quiet: no progress bar.
+    """
+    if not images:
+        raise InputError("no image was given; give image files or folders of them")
+    table = Run.load(run).predict(images, device=device, progress=not quiet)
+    if csv is not None:
+        csv.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(csv, table.reset_index())
+    for name, row in table.iterrows():
+        best = row.nlargest(top)
+        print(f"{name}: {', '.join(f'{cls} {100 * p:.0f} %' for cls, p in best.items())}")
 
 
 def compare(
@@ -121,15 +155,11 @@ def compare(
     """Print a table of runs, one row each.
 
     Args:
-        runs: folders of runs.
+        runs: folders of runs, or folders that hold them.
         csv: also write the table to this file.
         figure: also draw the groups' mAP to this file's .svg and .png.
     """
-    if not runs:
-        raise InputError("no run was given; give folders of runs, such as runs/demo/*")
-    # A shell's runs/demo/* also matches folders of figures beside the runs.
-    folders = [path for path in runs if not path.is_dir() or path.name != "figures"]
-    loaded = [Run.load(path) for path in folders]
+    loaded = _load(runs)
     rows = table_of(loaded)
     print(rows.to_string(index=False, na_rep="-"))
     if csv is not None:
@@ -141,49 +171,40 @@ def compare(
         plots.save(plots.group_bars(loaded)[0], figure.with_suffix(""))
 
 
-def explore(
-    runs: Positional[tuple[Path, ...]] = (Path("runs"),),
-    ip: str = "127.0.0.1",
-    port: int | None = None,
-    token: bool = True,
-    browser: bool = True,
-) -> None:
-    """Look at runs in the browser: drag, choose and compare, without code.
+def explore(runs: Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
+    """Write a page of live plots of runs, and open it in the browser.
 
     Args:
         runs: folders of runs, or folders that hold them.
-        ip: address to listen on; the default is reached from this machine only.
-        port: port to listen on; default: 8866, or a free one.
-        token: let in only who has the address that is printed.
-        browser: open a browser.
     """
-    from ltml.serve import serve
+    from ltml.report import open_report
 
-    serve(runs, ip=ip, port=port, token=token, open_browser=browser)
+    print(f"page: {open_report(_load(runs))}")
 
 
 def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
-    """Write one page of the runs' figures and tables, which needs nothing beside it.
+    """Write one page of live plots and tables of runs, which needs nothing beside it.
 
     Args:
-        runs: folders of runs.
+        runs: folders of runs, or folders that hold them.
         out: file to write.
     """
     from ltml.report import write_report
 
-    folders = [path for path in runs if not path.is_dir() or path.name != "figures"]
-    print(f"report: {write_report([Run.load(path) for path in folders], out)}")
+    print(f"report: {write_report(_load(runs), out)}")
 
 
-def card(runs: Positional[tuple[Path, ...]]) -> None:
-    """Print a results card of a run, or of several seeds of one recipe: all that decides a score.
-
-    Args:
-        runs: folders of runs.
-    """
-    from ltml.card import results_card
-
-    print(results_card([Run.load(path) for path in runs]))
+def _load(paths: Sequence[Path]) -> list[Run]:
+    """Load runs; say which folders hold none."""
+    if not paths:
+        raise InputError("no run was given; give folders of runs, such as runs/demo")
+    # A shell's runs/demo/* also matches folders of figures beside the runs.
+    runs, problems = find_runs([p for p in paths if p.name != "figures" or not p.is_dir()])
+    if problems and not runs:
+        raise InputError(problems[0])
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    return runs
 
 
 def ablate(
@@ -199,7 +220,7 @@ def ablate(
     """Train a grid of samplers, losses and heads; a finished cell is never trained again.
 
     Args:
-        settings: everything else of the trainings.
+        settings: everything else of the trainings; each part takes those options that it has.
         recipe: name of a recipe to start from, such as voc-lt-resnet50; other options change it.
         out: folder of the runs, of ablation.csv and of its figure.
         seeds: how many, from 0.
@@ -223,30 +244,51 @@ def ablate(
 
 
 def audit(
-    recipe: Flat[Recipe],
     labels: Path | None = None,
+    data: str = "pictograms",
+    root: Path | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
+    sampler: str = "uniform",
+    sampler_options: dict = {},  # noqa: B006 - never changed; tyro shows it
     draws: int = 0,
     json: bool = False,
 ) -> None:
-    """Tell what a sampler draws: class rates, balance, repeated images, classes dragged along.
+    """Say what a sampler draws: class rates, balance, repeated images, classes dragged along.
 
     Args:
-        recipe: names the data and the sampler.
-        labels: a CSV file with the columns image and labels, instead of a data set.
+        labels: a table of labels (CSV), instead of a data set.
+        data: name of the data set.
+        root: folder of the data set.
+        train_split: split to sample from; default: the data set's own.
+        test_split: its test split, which is read as well; default: the data set's own.
+        sampler: uniform, class-aware or group.
+        sampler_options: options of the sampler, such as ridge=0.1 uniform=0.3 (group).
         draws: also make this many draws and count what they hold.
         json: print JSON.
     """
-    from ltml.build import build_sampler, check_recipe, load_data
+    from ltml.build import load_data
     from ltml.data.folder import read_label_csv
+    from ltml.options import build, choose
+    from ltml.sampler import SAMPLERS
 
-    check_recipe(recipe)
-    matrix = load_data(recipe).train.labels if labels is None else read_label_csv(labels)[1]
-    found = build_sampler(recipe, matrix, num_batches=1).audit(draws)
+    if labels is None:
+        splits = {"train_split": train_split, "test_split": test_split}
+        where = Recipe(data=data, root=None if root is None else str(root), **splits)
+        matrix = load_data(where).train.labels
+    else:
+        matrix = read_label_csv(labels)[1]
+    part = choose("sampler", sampler, SAMPLERS)
+    built = build(part, f"sampler {sampler!r}", sampler_options, labels=matrix, batch_size=64)
+    found = built.audit(draws)
     if json:
-        print(dumps(found.as_dict(), indent=2))
+        print(_dumps(found.as_dict(), indent=2))
         return
     table = found.table().sort_values("count", ascending=False)
     print(table.to_string(float_format="{:.4f}".format), found, sep="\n\n")
+
+
+_dumps = json.dumps  # a parameter of audit is named json
 
 
 def export(
@@ -296,11 +338,41 @@ def draw(runs: list[Run], out: Path) -> Path:
     return out
 
 
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _options(info: tyro.constructors.PrimitiveTypeInfo):
+    """Read the options of a part as NAME=VALUE words, values as JSON where they are."""
+    if info.type is not dict:
+        return None
+
+    def read(words: list[str]) -> dict:
+        options = {}
+        for word in words:
+            name, equals, value = word.partition("=")
+            if not equals:
+                raise ValueError(f"{word!r} is not NAME=VALUE")
+            try:
+                options[name] = json.loads(value)
+            except ValueError:
+                options[name] = value
+        return options
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda options: [f"{k}={json.dumps(v)}" for k, v in options.items()],
+    )
+
+
 def _named_recipe(args: Sequence[str]) -> Recipe | None:
     """Find --recipe NAME before the options are parsed, since it decides their defaults."""
-    for option, value in zip(args, [*args[1:], ""], strict=True):
+    for i, option in enumerate(args):
         if option == "--recipe" or option.startswith("--recipe="):
-            return preset(option.partition("=")[2] or value)
+            return preset(option.partition("=")[2] or "".join(args[i + 1 : i + 2]))
     return None
 
 
@@ -309,23 +381,25 @@ def main(args: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ltml").setLevel(logging.INFO)
     args = sys.argv[1:] if args is None else args
+    if args == ["--version"]:
+        print(f"ltml {__version__}")
+        return 0
     try:
-        start = _named_recipe(args)
-    except InputError as error:
-        print(f"ltml: error: {error}", file=sys.stderr)
-        return 2
-    app = tyro.extras.SubcommandApp()
-    for command in (demo, train, compare, explore, report, card, ablate, audit):
-        if start is not None and command in (train, ablate):
-            app.command(partial(command, settings=start), name=command.__name__)
-        else:
+        named = _named_recipe(args)
+        app, data_app = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
+        for command in (train, ablate):
+            default = named or (Recipe.method() if command is ablate else Recipe())
+            app.command(partial(command, settings=default), name=command.__name__)
+        for command in (demo, predict, compare, explore, report, audit):
             app.command(command)
-    data_app = tyro.extras.SubcommandApp()
-    for command in (export, data_cli.voc_lt, data_cli.coco_lt, data_cli.check):
-        data_app.command(command)
-    app.command(data_app, name="data", help="Write, fetch and check data sets.")
-    try:
-        app.cli(prog="ltml", args=args, description=__doc__)
+        if args[:1] == ["data"]:
+            from ltml.data import fetch
+
+            for command in (fetch.voc_lt, fetch.coco_lt, fetch.check):
+                data_app.command(command)
+        data_app.command(export)
+        app.command(data_app, name="data", help="Write, fetch and check data sets.")
+        app.cli(prog="ltml", args=args or ["--help"], description=__doc__, registry=_REGISTRY)
     except InputError as error:
         print(f"ltml: error: {error}", file=sys.stderr)
         return 2

@@ -1,18 +1,43 @@
-"""Diversity enhancement: class-specific features, fused across categories and images."""
+"""Heads: from a feature map to one logit a class, with or without diversity enhancement."""
 
 import torch
 from torch import Tensor, nn
 
 from ltml.errors import InputError
 
-__all__ = ["DiversityEnhancement"]
+__all__ = ["HEADS", "ClassAttention", "DiversityEnhancement", "PooledLinear"]
+
+
+class PooledLinear(nn.Module):
+    """Average the feature map and classify it: the plain head.
+
+    Args:
+        in_channels: channels ``D`` of the feature map.
+        num_classes: ``C``.
+
+    Example:
+        >>> PooledLinear(8, 5)(torch.randn(2, 8, 4, 4)).shape
+        torch.Size([2, 5])
+    """
+
+    def __init__(self, in_channels: int, num_classes: int):
+        super().__init__()
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def features(self, feature_map: Tensor) -> Tensor:
+        """``(B, D, h, w)`` -> ``(B, 1, D)``: one feature, shared by all classes."""
+        return feature_map.mean((2, 3)).unsqueeze(1)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """``(B, D, h, w)`` -> logits ``(B, C)``."""
+        return self.classifier(feature_map.mean((2, 3)))
 
 
 class DiversityEnhancement(nn.Module):
-    r"""Classify by class-specific features, fused in training with other categories and images.
+    r"""Classify class-specific features, fused in training with other categories and images.
 
-    A linear classifier :math:`(w_c, b_c)` looks where its class seems to be. With :math:`x_l` the
-    feature at location :math:`l` of the map, class :math:`c` has the feature and logit
+    With :math:`(w_c, b_c)` a linear classifier and :math:`x_l` the feature at location :math:`l` of
+    the map, class :math:`c` attends to where its score is high:
 
     .. math::
         f_c = \frac{1}{L} \sum_l x_l + \kappa \sum_l a_{lc} x_l, \qquad
@@ -20,30 +45,24 @@ class DiversityEnhancement(nn.Module):
         x_l \Bigr\rangle\Bigr), \qquad
         z_c = \langle w_c, \tilde f_c \rangle + b_c .
 
-    Training fuses in two ways; evaluation not at all, with :math:`\tilde f = f` at no cost.
-
-    *Across categories*, labels kept, every class looks through another category's eyes too:
+    In evaluation :math:`\tilde f = f`. In training each class's feature is fused with that of
+    another category, :math:`\pi` being a random permutation for each image, and labels are kept:
 
     .. math::
-        \tilde f_c = (1 - u)\, f_c + u\, f_{\pi(c)}, \qquad u \sim U(0, \alpha),
+        \tilde f_c = (1 - u)\, f_c + u\, f_{\pi(c)}, \qquad u \sim U(0, \alpha).
 
-    with :math:`\pi` a random permutation of the categories of each image.
-
-    *Across images*, :meth:`enhance` adds to each image :math:`i` of a batch a pair: the locations
-    of :math:`i` and of a partner :math:`j` side by side, :math:`2L` of them, with both's labels.
-    Partners are drawn by their rarest label, :math:`p_j \propto \max_c y_{jc} / n_c`, so rare
-    classes are met beside ever new neighbours, and no image is decoded or convolved twice.
-
-    ``alpha=0, pairs=False`` leaves class attention; ``kappa=0`` too leaves average pooling and a
-    linear layer.
+    With ``pairs``, :meth:`enhance` also adds a fused image for each image :math:`i` of a batch: its
+    locations and those of a partner :math:`j` side by side, with the labels of both. Partners are
+    sampled by their rarest label, :math:`p_j \propto \max_c y_{jc} / n_c`, so rare classes appear
+    in ever new company, and no image is decoded or convolved twice.
 
     Args:
         in_channels: channels ``D`` of the feature map.
         num_classes: ``C``.
         alpha: strongest fusion across categories, in [0, 1].
-        pairs: fuse across images, in :meth:`enhance`.
-        counts: ``(C,)`` training images of each class, for the choice of partners; default: any
-            image with a label is as good a partner as another.
+        pairs: fuse images as well.
+        counts: ``(C,)`` training images of each class, for sampling partners; default: all images
+            with a label are equally likely.
         kappa: weight of the attended feature beside the average, not negative.
         tau: sharpness of the attention, not negative.
 
@@ -53,7 +72,7 @@ class DiversityEnhancement(nn.Module):
     References:
         | Our formulation of the diversity enhancement module of Towards Gradient Equalization and
           Feature Diversification for Long-Tailed Multi-Label Image Recognition (Chen et al., IEEE
-          TMM 2025), https://doi.org/10.1109/TMM.2025.3535395; only its abstract is known to us.
+          TMM 2025), https://doi.org/10.1109/TMM.2025.3535395; only its abstract is public.
         | The attention follows Residual Attention: A Simple but Effective Method for Multi-Label
           Recognition (Zhu & Wu, ICCV 2021), https://arxiv.org/abs/2108.02456
 
@@ -69,7 +88,7 @@ class DiversityEnhancement(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        alpha: float = 0.3,
+        alpha: float = 0.6,
         pairs: bool = False,
         counts=None,
         kappa: float = 1.0,
@@ -78,18 +97,14 @@ class DiversityEnhancement(nn.Module):
         super().__init__()
         if not 0 <= alpha <= 1:
             raise InputError(f"alpha={alpha} must lie in [0, 1]")
-        for name, value in (("kappa", kappa), ("tau", tau)):
-            if not 0 <= value < float("inf"):
-                raise InputError(f"{name}={value} must be finite and not negative")
+        if not (0 <= kappa < float("inf") and 0 <= tau < float("inf")):
+            raise InputError(f"kappa={kappa}, tau={tau}: give finite numbers, not negative")
         self.classifier = nn.Linear(in_channels, num_classes)
         self.alpha, self.pairs, self.kappa, self.tau = alpha, pairs, kappa, tau
         n = torch.ones(num_classes) if counts is None else torch.tensor(counts).float()
-        if n.shape != (num_classes,) or (n < 0).any():
-            raise InputError(
-                f"counts has shape {tuple(n.shape)}; give one count, not negative, for each of the "
-                f"{num_classes} classes"
-            )
-        # Known from the training labels, so no part of the weights.
+        if n.shape != (num_classes,):
+            raise InputError(f"counts has shape {tuple(n.shape)}; give ({num_classes},)")
+        # Known from the training labels, so not part of the weights.
         self.register_buffer("rarity", 1 / n.clamp(min=1), persistent=False)
         self.generator: torch.Generator | None = None  # of the fusion; None: torch's own
 
@@ -98,7 +113,7 @@ class DiversityEnhancement(nn.Module):
         return f"alpha={self.alpha}, pairs={self.pairs}, kappa={self.kappa}, tau={self.tau}"
 
     def attention(self, feature_map: Tensor) -> Tensor:
-        """Where each class looks: ``(B, D, h, w)`` -> ``(B, C, L)``, each row summing to 1."""
+        """Attention of each class: ``(B, D, h, w)`` -> ``(B, C, L)``, each row summing to 1."""
         return self._attention(self._scores(feature_map))
 
     def features(self, feature_map: Tensor) -> Tensor:
@@ -112,11 +127,7 @@ class DiversityEnhancement(nn.Module):
         return self._logits(self._scores(feature_map))
 
     def enhance(self, feature_map: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Score a training batch, and its pairs of images after it.
-
-        Args:
-            feature_map: ``(B, D, h, w)``.
-            targets: ``(B, C)``.
+        """Score a training batch ``(B, D, h, w)`` with targets ``(B, C)``, then its fused images.
 
         Returns:
             logits and targets, ``(2B, C)`` with pairs, else ``(B, C)``.
@@ -131,12 +142,11 @@ class DiversityEnhancement(nn.Module):
         return torch.cat([logits, self._logits(paired)]), torch.cat([targets, both])
 
     def _partners(self, targets: Tensor) -> Tensor:
-        """Draw a partner for each image by its rarest label; ``(B,)`` indices into the batch."""
+        """Sample a partner for each image by its rarest label: ``(B,)`` indices of the batch."""
         weight = (targets * self.rarity).amax(1)  # (B,)
-        random = torch.rand(
-            len(weight), len(weight), generator=self.generator, device=weight.device
-        )
-        # argmax of log p + Gumbel noise is a draw from p, without waiting for the device
+        size, device = (len(weight), len(weight)), weight.device
+        random = torch.rand(size, generator=self.generator, device=device)
+        # The argmax of log p + Gumbel noise is a sample of p, and needs no wait for the device.
         noise = -(-random.clamp(min=1e-20).log()).log()
         return (weight.clamp(min=1e-20).log() + noise).argmax(1)
 
@@ -165,3 +175,14 @@ class DiversityEnhancement(nn.Module):
         u = (self.alpha * random[0]).unsqueeze(2)
         partner = random[1].argsort(1).unsqueeze(2).expand_as(attention)  # a permutation each
         return (1 - u) * attention + u * attention.gather(1, partner)
+
+
+class ClassAttention(DiversityEnhancement):
+    """Classify class-specific features without fusion; see :class:`DiversityEnhancement`."""
+
+    def __init__(self, in_channels: int, num_classes: int, *, kappa: float = 1.0, tau: float = 1.0):
+        super().__init__(in_channels, num_classes, alpha=0.0, kappa=kappa, tau=tau)
+
+
+# diversity -> the head that turns a feature map into logits
+HEADS = {"off": PooledLinear, "attention": ClassAttention, "dem": DiversityEnhancement}

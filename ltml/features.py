@@ -1,23 +1,35 @@
-"""What a trained model made of each class's images, read from a run's folder."""
+"""Record what a trained model makes of each class's images in the run's folder; and read it."""
 
-from dataclasses import dataclass
+import math
+import zipfile
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
+from torchvision.transforms import v2
 
+from ltml.backbones import Classifier
+from ltml.build import load_data
+from ltml.data import LongTailData
+from ltml.data.loader import Loader
 from ltml.errors import InputError
+from ltml.files import write_atomically
+from ltml.labels import LabelMatrix
 from ltml.metrics import feature_diversity
-from ltml.runs import Run
+from ltml.options import choose
+from ltml.recipe import Recipe
+from ltml.run import Run
 
-__all__ = ["FeatureRecord", "SplitFeatures"]
+__all__ = ["FeatureRecord", "SplitFeatures", "record_features"]
 
 FILE, SCHEMA = "features.npz", 1
 SPLITS = ("train", "test")
-# numpy's letters: floating-point numbers and integers, signed or not
-_KINDS = {"features": "f", "score": "f", "similarity": "f", "cls": "iu", "image": "iu"}
-_KINDS |= {"neighbors": "i", "index": "iu", "labels": "u", "thumbnails": "u"}
+_THUMBNAIL = 48  # largest side in pixels
+_AT_ONCE = 2**26  # numbers (B, C, D) in memory at a time
 
 
 @dataclass(frozen=True)
@@ -52,29 +64,19 @@ class SplitFeatures:
         """Rows of one class."""
         return np.flatnonzero(self.cls == c)
 
-    def fault(self, num_classes: int) -> str | None:
-        """Say what does not fit together, if anything."""
-        for name, kinds in _KINDS.items():
-            array = getattr(self, name)
-            if array.dtype.kind not in kinds or array.ndim == 0:
-                return f"{name} holds {array.dtype} of shape {array.shape}"
-        M, K = len(self.cls), len(self.index)
-        wanted = {
-            "features": (M, None), "image": (M,), "score": (M,), "neighbors": (M, None),
-            "similarity": self.neighbors.shape, "labels": (K, num_classes),
-            "thumbnails": (K, None, None, 3),
-        }  # fmt: skip
-        for name, shape in wanted.items():
-            given = getattr(self, name).shape
-            if len(given) != len(shape) or any(
-                b is not None and a != b for a, b in zip(given, shape, strict=True)
-            ):
-                return f"{name} has shape {given}"
+    def check(self, num_classes: int) -> None:
+        """Raise a ValueError unless sizes and indices fit together."""
+        M, K, k = len(self.cls), len(self.index), self.neighbors.shape[-1]
+        sizes = {"features": M, "image": M, "score": M, "labels": K, "thumbnails": K}
+        for name, size in sizes.items():
+            if len(getattr(self, name)) != size:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {size}")
+        if self.neighbors.shape != (M, k) or self.similarity.shape != (M, k):
+            raise ValueError("neighbors and similarity do not fit the rows")
         for name, least, end in (("cls", 0, num_classes), ("image", 0, K), ("neighbors", -1, K)):
             values = getattr(self, name)
             if values.size and not least <= values.min() <= values.max() < end:
-                return f"{name} lies outside 0 to {end - 1}"
-        return None
+                raise ValueError(f"{name} lies outside 0 to {end - 1}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class FeatureRecord:
 
     Args:
         name: of the run.
-        classes: a row a class in the model's order: class, group, count (training images).
+        classes: a row per class in the model's order: class, group, count (training images).
         splits: ``{"train": ..., "test": ...}``.
     """
 
@@ -103,32 +105,27 @@ class FeatureRecord:
         path = run.path / FILE
         if not path.is_file():
             raise InputError(f"run {run.name!r} has no {FILE}; {remedy}")
+        table = run.classes.set_index("class")
         try:
             # opened here, since numpy leaves a damaged file open
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-            schema, names = int(arrays["schema"]), arrays["class_names"].tolist()
+            if (schema := int(arrays["schema"])) > SCHEMA:
+                raise ValueError(f"schema {schema} of a later ltml")
+            names = arrays["class_names"].tolist()
+            classes = table.loc[names, ["group", "count"]].reset_index()
             splits = {
                 split: SplitFeatures(
-                    **{field: arrays[f"{split}_{field}"] for field in SplitFeatures.__annotations__}
+                    **{f.name: arrays[f"{split}_{f.name}"] for f in fields(SplitFeatures)}
                 )
                 for split in SPLITS
             }
-        except Exception as error:  # numpy raises many kinds over damaged and foreign files
+            for part in splits.values():
+                part.check(len(table))
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{str(path)!r} is damaged, or no record of features ({error}); {remedy}"
+                f"{str(path)!r} is damaged, or not a record of this run ({error}); {remedy}"
             ) from error
-        if schema > SCHEMA:
-            raise InputError(
-                f"{str(path)!r} has schema {schema}, this ltml reads up to {SCHEMA}; update ltml"
-            )
-        table = run.classes.set_index("class")
-        if sorted(names) != sorted(table.index):
-            raise InputError(f"{str(path)!r} has other classes than its run; {remedy}")
-        for split, part in splits.items():
-            if fault := part.fault(len(names)):
-                raise InputError(f"{str(path)!r} is damaged ({split} {fault}); {remedy}")
-        classes = table.loc[names, ["group", "count"]].reset_index()
         return FeatureRecord(run.name, classes, splits)
 
     def split(self, name: str) -> SplitFeatures:
@@ -137,9 +134,7 @@ class FeatureRecord:
         Raises:
             InputError: if there is no such split.
         """
-        if name not in self.splits:
-            raise InputError(f"split={name!r} is unknown; give {' or '.join(self.splits)}")
-        return self.splits[name]
+        return choose("split", name, self.splits)
 
     def index(self, name: str) -> int:
         """Column of a class.
@@ -147,10 +142,7 @@ class FeatureRecord:
         Raises:
             InputError: if there is no such class.
         """
-        names = self.classes["class"].tolist()
-        if name not in names:
-            raise InputError(f"class {name!r} is unknown; choose from {', '.join(names)}")
-        return names.index(name)
+        return choose("class", name, {n: i for i, n in enumerate(self.classes["class"])})
 
     @property
     def common_size(self) -> int:
@@ -212,3 +204,157 @@ def _rotated(part: SplitFeatures) -> np.ndarray:
         triangle = np.linalg.qr(part.features[r].astype(np.float64).T, mode="r")
         out[r, : len(triangle)] = triangle.T
     return out
+
+
+def record_features(
+    run: Run | str | Path,
+    *,
+    data: LongTailData | None = None,
+    per_class: int = 50,
+    neighbors: int = 8,
+    device: str = "auto",
+    seed: int = 0,
+    progress: bool = False,
+) -> FeatureRecord:
+    """Pass positives of every class through a run's model, and keep what it makes of them.
+
+    Up to ``per_class`` positives of each class, of the training and of the test split, each in its
+    plain view, give the class's own feature: class attention's :math:`f_c`, or the average-pooled
+    feature, which all classes share. ``features.npz`` in the run's folder holds them as float16,
+    with scores, labels, nearest images and small pictures. For the pictograms (20 classes,
+    D = 256) it takes 7 MB, most of it pictures. The same run gives the same file.
+
+    Args:
+        run: a run, or its folder.
+        data: the run's data set; default: loaded as its recipe says.
+        per_class: most positives of a class in a split, sampled at random.
+        neighbors: nearest images kept for each positive.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        seed: of the choice of positives.
+        progress: show a bar while image files are decoded.
+
+    Raises:
+        InputError: if the run has no weights, or the data are not the run's. Nothing is written
+            then.
+    """
+    run = run if isinstance(run, Run) else Run.load(run)
+    if per_class < 2 or neighbors < 1:
+        raise InputError(
+            f"per_class={per_class}, neighbors={neighbors}: give at least 2, and at least 1"
+        )
+    image_model = run.model(device=device)
+    model, target = image_model.classifier, next(image_model.parameters()).device
+    data = load_data(Recipe.from_dict(run.recipe)) if data is None else data
+    trained = run.classes.set_index("class")["count"].to_dict()
+    given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
+    if trained != given:
+        differ = sorted(set(trained.items()) ^ set(given.items()))
+        raise InputError(
+            f"data {data.name!r} are not those of run {run.name!r} (class {differ[0][0]!r} has "
+            f"another count); give the data set it was trained on"
+        )
+    arrays = {"schema": np.array(SCHEMA), "class_names": np.array(data.class_names, dtype=str)}
+    for name in SPLITS:
+        split = getattr(data, name)
+        cls, image = _choose(split.labels, per_class, seed)
+        index, position = np.unique(image, return_inverse=True)
+        part = split.subset(index)
+        loader = Loader(
+            part,
+            image_size=image_model.image_size,
+            device=target,
+            mean=model.backbone.mean,
+            std=model.backbone.std,
+            progress=progress,
+        )
+        found = _observe(model, loader, cls, position, min(neighbors, max(len(index) - 1, 1)))
+        found |= {"cls": cls.astype(np.int32), "image": position.astype(np.int32)}
+        found |= {"index": index.astype(np.int64), "labels": part.labels.dense().numpy()}
+        arrays |= {f"{name}_{field}": value for field, value in found.items()}
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:  # numpy would add .npz to a name
+            np.savez_compressed(file, **arrays)
+
+    write_atomically(run.path / FILE, write)
+    return FeatureRecord.load(run)
+
+
+def _choose(labels: LabelMatrix, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw up to ``per_class`` positives of each class: class and image, sorted by them."""
+    image, cls = labels.image_of_label(), labels.matrix.indices
+    keys = np.random.default_rng(seed).random(len(cls))
+    order = np.lexsort((keys, cls))
+    starts = np.searchsorted(cls[order], np.arange(labels.num_classes))
+    rank = np.arange(len(cls)) - starts[cls[order]]
+    kept = order[rank < per_class]
+    kept = kept[np.lexsort((image[kept], cls[kept]))]
+    return cls[kept], image[kept]
+
+
+@torch.no_grad()
+def _observe(
+    model: Classifier, loader: Loader, cls: np.ndarray, position: np.ndarray, k: int
+) -> dict[str, np.ndarray]:
+    """Record features, scores and thumbnails in one pass, nearest images in another.
+
+    The features of all images for all classes, (K, C, D), are never in memory at once.
+    """
+    K, C, device = len(loader.split), loader.split.labels.num_classes, loader.device
+    cls, position = torch.from_numpy(cls.astype(np.int64)), torch.from_numpy(position)
+    starts = torch.searchsorted(cls, torch.arange(C))
+    slot = torch.arange(len(cls)) - starts[cls]  # rank within the class
+    slots = int(slot.max()) + 1 if len(slot) else 0
+    mean, std = (
+        torch.tensor(value, device=device).view(3, 1, 1)
+        for value in (model.backbone.mean, model.backbone.std)
+    )
+    D = model.head.classifier.in_features
+    batches = torch.arange(K).split(max(1, min(256, _AT_ONCE // (C * D))))
+    by_image = position.argsort(stable=True)
+    ends = torch.searchsorted(position[by_image], torch.tensor([0, *(b[-1] + 1 for b in batches)]))
+    of_batch = [by_image[a:b] for a, b in pairwise(ends)]
+
+    own = torch.zeros(C, slots, D, device=device)  # each class's features of its positives
+    score, thumbnails = torch.zeros(len(cls)), []
+    for index, rows, (images, _) in zip(batches, of_batch, loader.batches(batches), strict=True):
+        feature_map = model.backbone(images)
+        seen = model.head.features(feature_map).expand(-1, C, -1)  # (B, C, D)
+        c, b = cls[rows].to(device), (position[rows] - index[0]).to(device)
+        own[c, slot[rows].to(device)] = seen[b, c]
+        score[rows] = model.head(feature_map)[b, c].float().cpu()
+        thumbnails.append(_thumbnails(images * std + mean))
+
+    unit = torch.nn.functional.normalize(own, dim=-1)
+    best = torch.full((C, slots, k), -math.inf, device=device)
+    where = torch.full((C, slots, k), -1, device=device)
+    for index, rows, (images, _) in zip(batches, of_batch, loader.batches(batches), strict=True):
+        seen = model.head.features(model.backbone(images)).expand(-1, C, -1)
+        seen = torch.nn.functional.normalize(seen, dim=-1)
+        similar = unit @ seen.permute(1, 2, 0)  # (C, slots, B)
+        c, b = cls[rows].to(device), (position[rows] - index[0]).to(device)
+        similar[c, slot[rows].to(device), b] = -math.inf  # no image is its own neighbour
+        both = torch.cat([best, similar], 2)
+        places = torch.cat([where, index.to(device).expand(C, slots, -1)], 2)
+        best, chosen = both.topk(k, dim=2)
+        where = places.gather(2, chosen)
+    where = where.masked_fill(best == -math.inf, -1)
+
+    def of_rows(values: Tensor, kind: type) -> np.ndarray:
+        return values.cpu()[cls, slot].numpy().astype(kind)
+
+    return {
+        "features": of_rows(own, np.float16),
+        "score": score.numpy(),
+        "neighbors": of_rows(where, np.int32),
+        "similarity": of_rows(best, np.float16),
+        "thumbnails": np.concatenate(thumbnails),
+    }
+
+
+def _thumbnails(images: Tensor) -> np.ndarray:
+    """``(B, 3, S, S)`` in [0, 1] -> ``(B, h, h, 3)`` uint8."""
+    if images.shape[-1] > _THUMBNAIL:
+        images = v2.functional.resize(images, [_THUMBNAIL, _THUMBNAIL], antialias=True)
+    pixels = (255 * images).round().clamp(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()

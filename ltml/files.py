@@ -1,16 +1,19 @@
-"""Read small text files, and follow the names inside them without leaving the data folder."""
+"""Read small text files with errors for people; write files whole or not at all."""
 
 import json
+import math
 import os
 import re
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import pandas as pd
 
 from ltml.errors import InputError
 
 __all__ = [
-    "Root",
     "check_class_names",
     "check_name",
     "lines_of",
@@ -18,6 +21,9 @@ __all__ = [
     "read_json",
     "read_list",
     "read_text",
+    "write_atomically",
+    "write_csv",
+    "write_json",
 ]
 
 _MAX_BYTES = 64 * 2**20  # an id list of millions of images; a label file beyond it is a mistake
@@ -203,55 +209,42 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     return names
 
 
-class Root:
-    """A data folder that nothing read from a file may lead out of, be it by a symbolic link.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` fill a temporary file beside ``path``, then put it in place at once.
 
-    The folder itself may be a link. Looking up a plain file costs one ``lstat``, so that a hundred
-    thousand of them take a second.
+    Raises:
+        InputError: if it cannot be written; what ``path`` held before is still there.
     """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{str(path)!r} could not be written ({error.strerror or error}); what it held before "
+            "is unchanged: make room, or allow writing, and try again"
+        ) from error
+    finally:
+        with suppress(OSError):  # a disk that became read-only
+            temporary.unlink(missing_ok=True)
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        if not self.path.is_dir():
-            raise InputError(f"root {str(path)!r} is not a folder; give the folder of the data")
-        self._real = os.path.realpath(path)
-        self._folder_inside: dict[str, bool] = {}
 
-    def find(self, name: str | Path, *, where: str) -> Path | None:
-        """Path of a regular file inside the folder, or ``None`` where there is none.
+def write_json(path: Path, content: dict) -> None:
+    """Write readable JSON; numbers that JSON lacks (nan, inf) become null."""
 
-        Args:
-            name: checked relative path; see :func:`check_name`.
-            where: the file and place that names it, to begin a message with.
-
-        Raises:
-            InputError: if a symbolic link leads out of the folder, or it is no regular file.
-        """
-        path = self.path / name
-        try:
-            status = os.lstat(path)
-            folder = os.path.dirname(path)  # noqa: PTH120 - pathlib is several times slower here
-            inside = self._folder_inside.get(folder)
-            if inside is None:
-                inside = self._folder_inside[folder] = self._holds(folder)
-            if stat.S_ISLNK(status.st_mode):
-                inside = self._holds(path)
-                status = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
+    def plain(value):
+        if isinstance(value, dict):
+            return {str(k): plain(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        if isinstance(value, float) and not math.isfinite(value):
             return None
-        except OSError as error:
-            raise InputError(
-                f"{where}: {quote(str(name))} cannot be read: {error.strerror}"
-            ) from None
-        if not inside:
-            raise InputError(
-                f"{where}: {path} leads out of {self.path} by a symbolic link; "
-                "copy what it points to into the folder"
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{where}: {path} is not a file; put the file there")
-        return path
+        return str(value) if isinstance(value, Path) else value
 
-    def _holds(self, path) -> bool:
-        real = os.path.realpath(path)
-        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table with seven significant digits."""
+    write_atomically(path, lambda part: table.to_csv(part, index=False, float_format="%.7g"))

@@ -1,28 +1,60 @@
-"""Multi-label annotations: who has which label, how often, and beside what."""
+"""Multi-label annotations: which image has which labels, how often, and together with what."""
 
 from collections.abc import Iterable, Sequence
+from html import escape
 
 import numpy as np
-import torch
-from torch import Tensor
+from scipy.sparse import csr_array, issparse
 
 from ltml.errors import InputError
-from ltml.groups import class_groups
 
-__all__ = ["LabelMatrix"]
+# torch is imported by the methods that return tensors: a table of runs need not wait for it.
 
-_PAIRS_AT_ONCE = 2**24  # label pairs counted in one go: bounds the memory of co-occurrence
+__all__ = ["GROUPS", "LabelMatrix", "class_groups"]
+
+GROUPS = ("head", "medium", "tail")
+
+
+def class_groups(counts: np.ndarray, *, head: int = 100, tail: int = 20) -> dict[str, np.ndarray]:
+    """Split the classes by count: head ``n >= head``, tail ``n < tail``, medium between.
+
+    The default bounds are those of VOC-LT and COCO-LT (Wu et al., ECCV 2020,
+    https://arxiv.org/abs/2007.09654).
+
+    Args:
+        counts: ``(C,)`` images of each class.
+        head: least count of a head class.
+        tail: least count of a medium class.
+
+    Returns:
+        ``{"head": classes, "medium": classes, "tail": classes}``, index arrays, possibly empty.
+
+    Raises:
+        InputError: unless ``0 <= tail <= head``.
+
+    Example:
+        >>> class_groups(np.array([500, 3, 40]))["tail"]
+        array([1])
+    """
+    if not 0 <= tail <= head:
+        raise InputError(f"groups(head={head}, tail={tail}): give bounds 0 <= tail <= head")
+    masks = (counts >= head, (counts >= tail) & (counts < head), counts < tail)
+    return {name: np.flatnonzero(mask) for name, mask in zip(GROUPS, masks, strict=True)}
 
 
 class LabelMatrix:
     r"""Hold the binary label matrix :math:`Y \in \{0, 1\}^{N \times C}` of a data set.
 
-    The matrix is kept as compressed sparse rows, so 1.7 million images of 600 classes take tens of
-    megabytes rather than a gigabyte. It is immutable.
-
     Args:
-        Y: ``(N, C)`` of 0 and 1 (or bool), array or tensor, row = image, column = class.
-        class_names: ``C`` distinct names, in column order. Default: ``"class 0"``, ``"class 1"``...
+        Y: ``(N, C)`` of 0 and 1 (or bool): array, tensor, scipy sparse matrix, or another
+            LabelMatrix; row = image, column = class.
+        class_names: ``C`` distinct names, in column order. Default: those of ``Y`` if it has any,
+            else ``"class 0"``, ``"class 1"``...
+
+    Attributes:
+        matrix: ``(N, C)`` :class:`scipy.sparse.csr_array` of int32 ones, with sorted indices.
+        class_names: ``C`` names.
+        counts: ``(C,)`` int64, images of each class.
 
     Raises:
         InputError: if ``Y`` is not a 0/1 matrix, or the names do not match its columns.
@@ -31,24 +63,46 @@ class LabelMatrix:
         >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]], ["person", "sheep"])
         >>> labels.counts
         array([3, 1])
-        >>> labels.cooccurrence()  # every sheep stands beside a person
+        >>> labels.cooccurrence()  # every sheep appears beside a person
         array([[1.        , 0.33333333],
                [1.        , 1.        ]])
     """
 
     def __init__(self, Y, class_names: Sequence[str] | None = None):
-        Y = Y.detach().cpu().numpy() if isinstance(Y, Tensor) else np.asarray(Y)
-        if Y.ndim != 2:
-            raise InputError(f"Y has shape {Y.shape}; give a matrix (images, classes)")
-        wrong = (Y != 0) & (Y != 1)
-        if wrong.any():
-            image, label = np.argwhere(wrong)[0]
+        if isinstance(Y, LabelMatrix):
+            class_names = Y.class_names if class_names is None else class_names
+            Y = Y.matrix
+        elif not issparse(Y):
+            Y = np.asarray(Y.detach().cpu() if hasattr(Y, "detach") else Y)
+            if Y.ndim != 2:
+                raise InputError(f"Y has shape {Y.shape}; give a matrix (images, classes)")
+        matrix = csr_array(Y, copy=True)  # what follows changes it in place
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
+        wrong = np.flatnonzero(matrix.data != 1)
+        if len(wrong):
+            image = np.searchsorted(matrix.indptr, wrong[0], side="right") - 1
             raise InputError(
-                f"Y holds {Y[image, label]!r} at image {image}, class {label}; give 0 or 1"
+                f"Y holds {matrix.data[wrong[0]]!r} at image {image}, class "
+                f"{matrix.indices[wrong[0]]}; give 0 or 1"
             )
-        image, label = np.nonzero(Y)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(image, minlength=len(Y)))])
-        self._set(indptr, label, Y.shape[1], class_names)
+        if class_names is None:
+            class_names = [f"class {c}" for c in range(matrix.shape[1])]
+        self.class_names = tuple(str(name) for name in class_names)
+        if len(self.class_names) != matrix.shape[1]:
+            raise InputError(
+                f"class_names has {len(self.class_names)} names for {matrix.shape[1]} classes; "
+                "give one each"
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            twice = next(n for n in self.class_names if self.class_names.count(n) > 1)
+            raise InputError(f"class_names holds {twice!r} twice; give distinct names")
+        small = (part.astype(np.int32) for part in (matrix.data, matrix.indices, matrix.indptr))
+        self.matrix = csr_array(tuple(small), shape=matrix.shape)
+        self.counts = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
+        for array in (self.matrix.data, self.matrix.indices, self.matrix.indptr, self.counts):
+            array.setflags(write=False)
 
     @classmethod
     def from_lists(
@@ -61,7 +115,7 @@ class LabelMatrix:
             class_names: ``C`` distinct names; indices run from 0 to ``C - 1``.
 
         Raises:
-            InputError: if an index is outside the names, or no integer.
+            InputError: if an index is outside the names, or not an integer.
 
         Example:
             >>> LabelMatrix.from_lists([[0, 2], []], ["cat", "dog", "cow"]).dense()
@@ -78,69 +132,63 @@ class LabelMatrix:
                     f"image {image} has label {bad}, outside 0 to {len(class_names) - 1} "
                     f"({len(class_names)} class names were given)"
                 )
-        indptr = np.concatenate([[0], np.cumsum([row.size for row in rows])])
-        indices = np.concatenate(rows) if rows else np.empty(0)
-        return cls._from_csr(indptr, indices, len(class_names), class_names)
-
-    @classmethod
-    def _from_csr(cls, indptr, indices, num_classes, class_names) -> "LabelMatrix":
-        self = cls.__new__(cls)
-        self._set(indptr, indices, num_classes, class_names)
-        return self
-
-    def _set(self, indptr, indices, num_classes, class_names):
-        if class_names is None:
-            class_names = [f"class {c}" for c in range(num_classes)]
-        names = tuple(str(name) for name in class_names)
-        if len(names) != num_classes:
-            raise InputError(
-                f"class_names has {len(names)} names for {num_classes} classes; give one each"
-            )
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"class_names holds {twice!r} twice; give distinct names")
-        self.indptr = np.asarray(indptr, dtype=np.int64)
-        self.indices = np.asarray(indices, dtype=np.int32)
-        self.class_names = names
-        self.counts = np.bincount(self.indices, minlength=num_classes).astype(np.int64)
-        for array in (self.indptr, self.indices, self.counts):
-            array.setflags(write=False)
+        indptr = np.concatenate([[0], np.cumsum([row.size for row in rows], dtype=np.int64)])
+        indices = np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64)
+        shape = (len(rows), len(class_names))
+        ones = np.ones(len(indices), np.int32)
+        return cls(csr_array((ones, indices, indptr), shape=shape), class_names)
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(N, C)``: images and classes."""
-        return len(self.indptr) - 1, len(self.class_names)
+        return self.matrix.shape
 
     @property
     def num_classes(self) -> int:
         """``C``."""
-        return len(self.class_names)
+        return self.matrix.shape[1]
 
     @property
     def cardinality(self) -> float:
-        """Labels an image, on average; 0 for an empty matrix."""
-        return len(self.indices) / max(len(self), 1)
+        """Labels per image, on average; 0 for an empty matrix."""
+        return self.matrix.nnz / max(len(self), 1)
 
     def __len__(self) -> int:
-        return len(self.indptr) - 1
+        return self.matrix.shape[0]
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(c)} {name}" for name, c in self.groups().items())
-        return f"LabelMatrix({len(self)} images, {self.num_classes} classes: {sizes})"
+        return f"LabelMatrix({len(self):,} images, {self.num_classes} classes: {sizes})"
+
+    def _repr_html_(self) -> str:
+        order = np.lexsort((np.arange(self.num_classes), -self.counts))
+        group, shown = self.group_of_class(), [*order[:8], *order[8:][-8:]]
+        rows = "".join(
+            f"<tr><td>{escape(self.class_names[c])}</td><td>{group[c]}</td>"
+            f"<td>{self.counts[c]:,}</td></tr>"
+            for c in shown
+        )
+        few = "" if len(shown) == len(order) else f" ({len(order) - len(shown)} between not shown)"
+        return (
+            f"<p>{escape(repr(self))}{few}</p><table><tr><th>class</th><th>group</th>"
+            f"<th>images</th></tr>{rows}</table>"
+        )
 
     def __eq__(self, other) -> bool:
         return (
             isinstance(other, LabelMatrix)
             and self.class_names == other.class_names
-            and np.array_equal(self.indptr, other.indptr)
-            and np.array_equal(self.indices, other.indices)
+            and self.shape == other.shape
+            and np.array_equal(self.matrix.indptr, other.matrix.indptr)
+            and np.array_equal(self.matrix.indices, other.matrix.indices)
         )
 
     __hash__ = None
 
     def __getitem__(self, image: int) -> np.ndarray:
         """Class indices of one image, ascending."""
-        return self.indices[self.indptr[image] : self.indptr[image + 1]]
+        image = range(len(self))[image]  # negative as for a list; IndexError beyond
+        return self.matrix.indices[slice(*self.matrix.indptr[image : image + 2])]
 
     def subset(self, images) -> "LabelMatrix":
         """Labels of the given images, in the given order; an index may repeat.
@@ -150,32 +198,38 @@ class LabelMatrix:
         """
         images = np.asarray(images)
         images = np.flatnonzero(images) if images.dtype == bool else images.astype(np.int64)
-        starts, lengths = self.indptr[images], np.diff(self.indptr)[images]
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
-        indices = self.indices[np.repeat(starts, lengths) + within]
-        return self._from_csr(indptr, indices, self.num_classes, self.class_names)
+        return LabelMatrix(self.matrix[images], self.class_names)
 
-    def dense(self, images=None) -> Tensor:
+    def dense(self, images=None):
         """``(N, C)`` uint8 tensor of the given images (default: all)."""
+        import torch
+
         part = self if images is None else self.subset(images)
-        out = torch.zeros(part.shape, dtype=torch.uint8)
-        out[part.image_of_label(), torch.from_numpy(part.indices.astype(np.int64))] = 1
-        return out
+        return torch.from_numpy(part.matrix.astype(np.uint8).toarray())
 
-    def padded(self) -> Tensor:
-        """``(N, L)`` int64 class indices, padded with ``C``; L = most labels on one image (>= 1).
+    def padded(self):
+        """``(N, L)`` int64 class indices, padded with ``C``; L = most labels of an image (>= 1).
 
-        A device can turn rows of it into targets with one scatter, at a fixed shape.
+        A device turns rows of it into targets with one scatter, at a fixed shape.
         """
-        lengths = np.diff(self.indptr)
+        import torch
+
+        lengths = np.diff(self.matrix.indptr)
         out = np.full((len(self), max(1, lengths.max(initial=0))), self.num_classes, np.int64)
-        out[np.arange(out.shape[1]) < lengths[:, None]] = self.indices
+        out[np.arange(out.shape[1]) < lengths[:, None]] = self.matrix.indices
         return torch.from_numpy(out)
 
     def image_of_label(self) -> np.ndarray:
-        """Image index of every stored label, parallel to ``indices``."""
-        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        """Image index of every stored label, parallel to ``matrix.indices``."""
+        return np.repeat(np.arange(len(self)), np.diff(self.matrix.indptr))
+
+    def holding(self, classes) -> np.ndarray:
+        """``(N,)`` bool: the images that hold at least one of the classes."""
+        return self.matrix[:, np.atleast_1d(classes)].sum(axis=1) > 0
+
+    def rates(self, p: np.ndarray) -> np.ndarray:
+        """``(C,)``: sum of the image weights ``p`` (N,) over the images of each class."""
+        return p @ self.matrix
 
     def cooccurrence(self, *, normalize: bool = True) -> np.ndarray:
         r"""Count how often classes share an image.
@@ -188,27 +242,11 @@ class LabelMatrix:
             ``i`` that also hold ``j`` (rows of absent classes are 0). Without
             ``normalize`` int64 image counts, with ``counts`` on the diagonal.
         """
-        C, lengths = self.num_classes, np.diff(self.indptr)
-        pairs = np.zeros(C * C, np.int64)
-        # Enumerate the label pairs of each image, a bounded number of pairs at a time.
-        blocks = np.searchsorted(
-            np.cumsum(lengths**2), np.arange(_PAIRS_AT_ONCE, (lengths**2).sum(), _PAIRS_AT_ONCE)
-        )
-        for start, stop in zip([0, *blocks], [*blocks, len(self)], strict=True):
-            size = lengths[start:stop]
-            labels = self.indices[self.indptr[start] : self.indptr[stop]].astype(np.int64)
-            repeats = np.repeat(size, size)  # each label meets all labels of its image
-            first = np.repeat(labels, repeats)
-            offset = np.repeat(self.indptr[start:stop] - self.indptr[start], size)
-            ends = np.cumsum(repeats)
-            within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - repeats, repeats)
-            second = labels[np.repeat(offset, repeats) + within]
-            pairs += np.bincount(first * C + second, minlength=C * C)
-        pairs = pairs.reshape(C, C)
+        pairs = (self.matrix.T @ self.matrix).toarray().astype(np.int64)
         return pairs / np.maximum(self.counts, 1)[:, None] if normalize else pairs
 
     def groups(self, *, head: int = 100, tail: int = 20) -> dict[str, np.ndarray]:
-        """Split the classes by their counts; see :func:`ltml.groups.class_groups`.
+        """Split the classes by their counts; see :func:`class_groups`.
 
         Raises:
             InputError: unless ``0 <= tail <= head``.
@@ -217,7 +255,7 @@ class LabelMatrix:
 
     def group_of_class(self, *, head: int = 100, tail: int = 20) -> np.ndarray:
         """``(C,)`` array of group names, one for each class; see :meth:`groups`."""
-        out = np.empty(self.num_classes, dtype=object)
+        out = np.empty(self.num_classes, dtype="<U6")
         for name, classes in self.groups(head=head, tail=tail).items():
             out[classes] = name
-        return out.astype(str)
+        return out

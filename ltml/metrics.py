@@ -1,5 +1,6 @@
 """How good the ranking is, and how diverse the features: per class, and over head, medium, tail."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -12,8 +13,11 @@ from ltml.errors import InputError
 __all__ = [
     "DIVERSITY",
     "average_precision",
+    "calibration",
+    "classification",
     "cosine_distance",
     "effective_rank",
+    "f1_thresholds",
     "feature_diversity",
     "group_map",
     "vendi_score",
@@ -26,7 +30,7 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
     .. math:: AP_c = \sum_k (R_k - R_{k-1}) P_k
 
     over the distinct scores in descending order. A class without a positive has no AP: it is NaN
-    here, so that means leave it out (torchmetrics alone would score it 0).
+    here, so that means leave it out.
 
     Args:
         scores: ``(N, C)`` logits or probabilities; only their order within a class matters.
@@ -54,17 +58,19 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
             f"scores hold NaN at image {row}, class {column}; the model has diverged: "
             "lower the learning rate"
         )
-    # Imported here: it takes two seconds, which a command such as compare need not wait.
-    from torchmetrics.functional.classification import binary_average_precision
-
-    scores, targets = scores.detach().cpu(), targets.detach().cpu().long()
-    out = np.full(scores.shape[1], np.nan)
-    for c in targets.any(0).nonzero().flatten().tolist():
-        # Ranks instead of values: torchmetrics squashes what lies outside [0, 1] through a float32
-        # sigmoid, which would tie large logits. Ranks keep every order and every tie.
-        rank = torch.unique(scores[:, c], return_inverse=True)[1].double()
-        out[c] = float(binary_average_precision(rank / max(float(rank.max()), 1), targets[:, c]))
-    return out
+    scores, targets = scores.detach().cpu(), targets.detach().cpu() > 0
+    order = scores.argsort(dim=0, descending=True, stable=True)
+    ranked, hit = scores.gather(0, order), targets.gather(0, order).double()
+    found = hit.cumsum(0)  # (N, C) positives among the k first
+    precision = found / torch.arange(1, len(scores) + 1, dtype=torch.float64)[:, None]
+    # Images of one score enter together: each takes the precision at the last of them.
+    last = torch.ones_like(targets)
+    last[:-1] = ranked[1:] != ranked[:-1]
+    index = torch.arange(len(scores))[:, None].expand_as(order)
+    end = torch.where(last, index, len(scores)).flip(0).cummin(0).values.flip(0)
+    total = found[-1] if len(scores) else torch.zeros(scores.shape[1], dtype=torch.float64)
+    ap = (hit * precision.gather(0, end)).sum(0) / total
+    return ap.numpy()
 
 
 def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -89,6 +95,132 @@ def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, flo
         return float(present.mean()) if present.size else float("nan")
 
     return {"mAP": mean(ap), **{name: mean(ap[classes]) for name, classes in groups.items()}}
+
+
+def f1_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
+    r"""Find each class's threshold of largest :math:`F_1 = 2TP / (2TP + FP + FN)`.
+
+    Choose it on a validation split. An image is said to hold a class where its probability is at
+    least the threshold, which lies half way between two images' probabilities.
+
+    Args:
+        probabilities: ``(N, C)``.
+        targets: ``(N, C)`` of 0 and 1.
+
+    Returns:
+        ``(C,)`` float64; NaN for classes without a positive.
+
+    Example:
+        >>> p, y = torch.tensor([0.9, 0.4, 0.3, 0.1]), torch.tensor([1, 1, 0, 0])
+        >>> f1_thresholds(p[:, None], y[:, None])
+        tensor([0.3500], dtype=torch.float64)
+    """
+    p, y = probabilities.detach().cpu().double(), targets.detach().cpu().double()
+    ranked, order = p.sort(dim=0, descending=True)
+    hits, positives = y.gather(0, order).cumsum(0), y.sum(0)
+    said = torch.arange(1, len(p) + 1, dtype=torch.float64)[:, None]
+    f1 = 2 * hits / (said + positives)
+    following = torch.cat([ranked[1:], torch.zeros_like(ranked[:1])])
+    f1[ranked == following] = -1  # images of one probability are said together
+    f1[-1] = 2 * positives / (len(p) + positives)
+    best = f1.argmax(0, keepdim=True)
+    middle = (ranked.gather(0, best) + following.gather(0, best)).squeeze(0) / 2
+    return torch.where(positives > 0, middle, math.nan)
+
+
+def classification(
+    probabilities: Tensor,
+    targets: Tensor,
+    *,
+    thresholds: float | Tensor = 0.5,
+    groups: Mapping[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
+    r"""Compute precision, recall and F1, per class and overall, as multi-label work reports them.
+
+    .. math:: CF_1 = \frac{2\, CP \cdot CR}{CP + CR}, \qquad OF_1 = \frac{2\, OP \cdot OR}{OP + OR}
+
+    with CP and CR the means over classes of precision and recall, and OP and OR those of all
+    decisions together; macro F1 is the mean of the classes' own F1. Classes without a positive are
+    left out; the precision of a class that is never said counts as 0.
+
+    Args:
+        probabilities: ``(N, C)``.
+        targets: ``(N, C)`` of 0 and 1.
+        thresholds: of all classes, or ``(C,)`` one each, as of :func:`f1_thresholds`.
+        groups: group name -> class indices, as of :meth:`ltml.LabelMatrix.groups`.
+
+    Returns:
+        a row for all classes (``"all"``) and each group: CP, CR, CF1, OP, OR, OF1, macro_F1.
+
+    References:
+        | CNN-RNN: A Unified Framework for Multi-label Image Classification (Wang et al., CVPR 2016)
+        | https://arxiv.org/abs/1604.04573
+
+    Example:
+        >>> p, y = torch.tensor([[0.9, 0.2], [0.6, 0.7]]), torch.tensor([[1, 0], [0, 1]])
+        >>> classification(p, y).round(3)
+               CP   CR    CF1     OP   OR  OF1  macro_F1
+        all  0.75  1.0  0.857  0.667  1.0  0.8     0.833
+    """
+    y = targets.detach().cpu().bool()
+    said = probabilities.detach().cpu() >= torch.as_tensor(thresholds)
+    hits, said, positives = ((said & y).sum(0), said.sum(0), y.sum(0))
+    rows = {}
+    for name, classes in {"all": np.arange(y.shape[1]), **(groups or {})}.items():
+        tp, s, n = (x[classes][positives[classes] > 0].double() for x in (hits, said, positives))
+        precision, recall = tp / s.clamp(min=1), tp / n
+        cp, cr, f1 = (x.mean().item() for x in (precision, recall, 2 * tp / (s + n)))
+        op, orr = (tp.sum() / s.sum().clamp(min=1)).item(), (tp.sum() / n.sum()).item()
+        rows[name] = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr)}
+        rows[name] |= {"OP": op, "OR": orr, "OF1": _harmonic(op, orr), "macro_F1": f1}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b else 0.0
+
+
+def calibration(
+    probabilities: Tensor,
+    targets: Tensor,
+    *,
+    bins: int = 15,
+    groups: Mapping[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
+    r"""Compare predicted probabilities with observed frequencies, in bins of equal width.
+
+    The expected calibration error of a group is
+    :math:`\sum_b \frac{n_b}{n} |\text{predicted}_b - \text{observed}_b|`, the column ``error``.
+
+    Args:
+        probabilities: ``(N, C)``.
+        targets: ``(N, C)`` of 0 and 1.
+        bins: how many, over [0, 1].
+        groups: group name -> class indices.
+
+    Returns:
+        a row per group (and ``"all"``) and bin that is not empty: group, bin, predicted, observed,
+        count, error.
+
+    References:
+        | Obtaining Well Calibrated Probabilities Using Bayesian Binning (Naeini et al., AAAI 2015)
+    """
+    p, y = (np.asarray(x.detach().cpu(), dtype=float) for x in (probabilities, targets))
+    tables = []
+    for name, classes in {"all": np.arange(p.shape[1]), **(groups or {})}.items():
+        of_group, held = p[:, classes].ravel(), y[:, classes].ravel()
+        if not of_group.size:
+            continue
+        table = pd.DataFrame({"predicted": of_group, "observed": held})
+        table["bin"] = np.minimum((of_group * bins).astype(int), bins - 1)
+        found = table.groupby("bin").agg(
+            predicted=("predicted", "mean"), observed=("observed", "mean"), count=("bin", "size")
+        )
+        gap = (found.predicted - found.observed).abs()
+        found["error"] = (gap * found["count"]).sum() / found["count"].sum()
+        tables.append(found.reset_index().assign(group=name))
+    columns = ["group", "bin", "predicted", "observed", "count", "error"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def vendi_score(features: Tensor) -> Tensor:

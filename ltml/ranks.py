@@ -1,4 +1,4 @@
-"""Training on several devices: who we are, and what is put together from all of us."""
+"""Training in several processes: which one this is, and what is put together from all of them."""
 
 import os
 from dataclasses import dataclass
@@ -48,12 +48,19 @@ class Ranks:
                     "is missing; install it with: pip install 'ltml[multi]'"
                 ) from error
             PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
-        return cls(dist.get_rank(), dist.get_world_size())
+        return cls.current()
 
     @classmethod
     def launched(cls) -> "Ranks":
         """Return who we are by the environment alone, before or after the processes meet."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    @classmethod
+    def current(cls) -> "Ranks":
+        """Return who we are among processes that have met, by whatever launcher."""
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size())
+        return cls()
 
     @property
     def first(self) -> bool:
@@ -83,14 +90,20 @@ class Ranks:
             x /= self.size
         return x
 
-    def gathered(self, rows: Tensor, count: int) -> Tensor:
+    def gathered(self, value) -> list:
+        """Return the value of every process, in all of them."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def interleaved(self, rows: Tensor, count: int) -> Tensor:
         """Put together rows ``rank, rank + size, ...`` of each process into all ``count`` rows."""
         if self.size == 1:
             return rows
-        parts = [None] * self.size
-        dist.all_gather_object(parts, rows)
         out = rows.new_empty(count, *rows.shape[1:])
-        for rank, part in enumerate(parts):
+        for rank, part in enumerate(self.gathered(rows)):
             out[rank :: self.size] = part
         return out
 

@@ -1,63 +1,61 @@
-"""A recipe: everything that decides how a model is trained. It is built by :mod:`ltml.build`."""
+"""A recipe: everything that decides how a model is trained; and the benchmarks' usual ones."""
 
 import math
-from dataclasses import dataclass
-from typing import get_args, get_type_hints
+from dataclasses import dataclass, field, replace
+from typing import get_args, get_origin, get_type_hints
 
 from ltml.errors import InputError
 from ltml.files import quote
+from ltml.options import choose
 
-__all__ = ["Recipe"]
+__all__ = ["PRESETS", "Recipe", "preset"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides how a model is trained; equal recipes give equal runs on one machine.
 
+    A part with options of its own (data, sampler, loss, head) takes them as a dictionary, whose
+    defaults and checks are those of the part: see ``help(ltml.GroupSampler)``, for example.
+
     Raises:
         InputError: from :func:`fit`, if a value is out of range.
+
+    Example:
+        >>> Recipe(loss="dgb", loss_options={"strength": 0.3}).loss_options
+        {'strength': 0.3}
     """
 
     data: str = "pictograms"
     """Name of the data set."""
     root: str | None = None
     """Folder of the data set; the embedded pictograms need none."""
+    data_options: dict = field(default_factory=dict)
+    """Options of the data set's loader, such as seed=1 for other pictograms."""
     train_split: str | None = None
     """Split to train on; default: the data set's own."""
+    val_split: str | None = None
+    """Split to validate on after every epoch; default: none."""
     test_split: str | None = None
-    """Split to evaluate on; default: the data set's own."""
-    data_seed: int = 0
-    """Pictograms: seed of the scenes. Another seed is another data set, to choose settings on."""
+    """Split to test on; default: the data set's own."""
+    holdout: float = 0.0
+    """Share of the training images to hold out for validation, every class kept on both sides."""
     sampler: str = "uniform"
-    """Which images are drawn: uniform, class-aware or group."""
-    ridge: float = 0.0
-    """Group sampling: 0 balances inside groups exactly, more keeps more distinct images."""
-    share: str = "classes"
-    """Group sampling: each group's share of a batch, by its classes, equal, or by its images."""
-    uniform: float = 0.3
-    """Group sampling: fraction of every batch that is drawn uniformly instead."""
+    """How images are sampled: uniform, class-aware or group."""
+    sampler_options: dict = field(default_factory=dict)
+    """Options of the sampler: ridge, share, uniform, balance (group)."""
     loss: str = "bce"
     """bce, weighted-bce, class-balanced, focal, asl, db, eql-v2, dgb, dgb-focal or dgb-asl."""
-    strength: float = 0.5
-    """Gradient balancing (dgb): 0 is the plain loss, 1 equalises fully."""
-    momentum: float = 0.99
-    """Gradient balancing: of the moving averages of the gradient."""
-    max_weight: float = 100.0
-    """Gradient balancing: largest weight of a class, and smallest inverse."""
+    loss_options: dict = field(default_factory=dict)
+    """Options of the loss, such as strength=0.3 (dgb) or mu=0.2 lam=2 (db)."""
     diversity: str = "off"
     """Head: off (average pooling), attention (class attention), dem (with fusion)."""
-    alpha: float = 0.6
-    """Diversity enhancement: strongest fusion with another category."""
-    pairs: bool = False
-    """Diversity enhancement: also train on pairs of images, rare ones preferred as partners."""
-    kappa: float = 1.0
-    """Class attention: weight of the attended feature beside the average."""
-    tau: float = 1.0
-    """Class attention: sharpness."""
+    head_options: dict = field(default_factory=dict)
+    """Options of the head: kappa, tau (attention, dem), alpha, pairs (dem)."""
     backbone: str = "small"
-    """small, or a torchvision classifier such as resnet50."""
+    """small, a torchvision classifier such as resnet50, or timm/NAME."""
     weights: str | None = None
-    """A local state_dict file, or torchvision's name of pretrained weights."""
+    """A local file with a state_dict (.pth, .safetensors), or a name of pretrained weights."""
     freeze: int = 0
     """First layers of the backbone that are kept as loaded, batch norm's statistics included."""
     image_size: int | None = None
@@ -70,9 +68,11 @@ class Recipe:
     steps: int | None = None
     """Training steps, instead of epochs."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     optimizer: str = "adamw"
-    """adamw or sgd (momentum 0.9)."""
+    """adamw or sgd."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
     lr: float | None = None
     """Peak learning rate; default: 0.01 for the small network, 0.005 for others."""
     backbone_lr: float | None = None
@@ -86,16 +86,20 @@ class Recipe:
     """Steps over which the learning rate rises linearly."""
     clip: float = 35.0
     """Largest norm of the whole gradient."""
+    evaluate_every: int | None = None
+    """Also test after every so many epochs; default: once, at the end."""
+    keep: str = "last"
+    """Which epoch's model to keep: last, or best (by the mAP of the validation split)."""
     compile: bool = False
     """Have torch.compile build the network first: slow to start, faster from then on."""
     seed: int = 0
-    """Seed of the weights, the draws and the augmentation."""
+    """Seed of the weights, the sampling and the augmentation."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device."""
 
     @classmethod
     def baseline(cls, **changes) -> "Recipe":
-        """Uniform draws, binary cross-entropy, average pooling."""
+        """Uniform sampling, binary cross-entropy, average pooling."""
         return cls(**changes)
 
     @classmethod
@@ -106,15 +110,43 @@ class Recipe:
             >>> Recipe.method(steps=500, seed=1).sampler
             'group'
         """
-        return cls(**{"sampler": "group", "loss": "dgb", "diversity": "dem"} | changes)
+        parts = {"sampler": "group", "loss": "dgb", "diversity": "dem"}
+        return cls(**{**parts, "sampler_options": {"uniform": 0.3}} | changes)
+
+    def check(self) -> None:
+        """Raise an :class:`InputError` that names the first value out of range."""
+        if self.steps is not None and self.epochs is not None:
+            raise InputError(f"epochs={self.epochs} and steps={self.steps}: give one of them")
+        bounds = {
+            **dict.fromkeys(("epochs", "steps", "image_size", "evaluate_every"), (1, math.inf)),
+            **dict.fromkeys(("weight_decay", "warmup", "seed", "freeze"), (0, math.inf)),
+            **dict.fromkeys(("lr", "backbone_lr", "clip"), (1e-30, 1e30)),
+            **{"batch_size": (2, math.inf), "momentum": (0, 0.9999), "holdout": (0, 0.9)},
+        }
+        for name, (least, most) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                wanted = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+                raise InputError(f"{name}={value} is out of range; give {wanted}")
+        choices = {"optimizer": ("adamw", "sgd"), "schedule": ("cosine", "step")}
+        choices["keep"] = ("last", "best")
+        for name, known in choices.items():
+            choose(name, getattr(self, name), dict.fromkeys(known))
+        if self.val_split is not None and self.holdout:
+            raise InputError(
+                f"val_split={self.val_split!r} and holdout={self.holdout}: give one of them"
+            )
 
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
-        """Build from the ``recipe`` entry of a run's ``config.json``; others are dropped.
+        """Build from the ``recipe`` entry of a run's ``config.json``; unknown entries are dropped.
+
+        Records of schema 1, whose parts' options were fields of the recipe, are read too.
 
         Raises:
-            InputError: if a value is of another type than the field's.
+            InputError: if a value is not of the field's type.
         """
+        values = _from_schema_1(values) if "max_weight" in values else values
         found = {}
         for name, kind in get_type_hints(cls).items():
             if name not in values:
@@ -122,8 +154,9 @@ class Recipe:
             value = values[name]
             if value is None and kind is float:
                 value = math.inf  # JSON has no infinity; write_json makes it null
-            kinds = get_args(kind) or (kind,)  # of int | None, or of int
-            # type(), not isinstance(): true is no number. JSON may write 1.0 as 1.
+            kinds = get_args(kind) if get_origin(kind) is not dict else ()
+            kinds = kinds or (kind,)  # of int | None, or of int
+            # type(), not isinstance(): true is not a number. JSON may write 1.0 as 1.
             if type(value) not in kinds and not (type(value) is int and float in kinds):
                 wanted = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
                 raise InputError(f"recipe: {name} is {quote(value)}; give {wanted}")
@@ -131,3 +164,77 @@ class Recipe:
                 raise InputError(f"recipe: {name} is not a number; give one")
             found[name] = value
         return cls(**found)
+
+
+def _from_schema_1(values: dict) -> dict:
+    """Move the options of parts from the recipe's own fields into dictionaries."""
+
+    def taken(*names: str) -> dict:
+        return {name: values[name] for name in names if name in values}
+
+    out = {key: value for key, value in values.items() if key != "momentum"}
+    if values.get("sampler") == "group":
+        out["sampler_options"] = taken("ridge", "share", "uniform")
+    if str(values.get("loss")).startswith("dgb"):
+        out["loss_options"] = taken("strength", "momentum", "max_weight")
+    heads = {"attention": ("kappa", "tau"), "dem": ("alpha", "pairs", "kappa", "tau")}
+    out["head_options"] = taken(*heads.get(values.get("diversity"), ()))
+    if values.get("data_seed"):
+        out["data_options"] = {"seed": values["data_seed"]}
+    return out
+
+
+# As published comparisons on these benchmarks train: ResNet-50 from ImageNet, 224 pixels, batches
+# of 32, SGD at 0.02, a tenth of that after 5 and 7 of 8 epochs, warm-up, clipped gradients.
+_USUAL = Recipe(
+    backbone="resnet50",
+    weights="IMAGENET1K_V1",
+    image_size=224,
+    augment="strong",
+    batch_size=32,
+    optimizer="sgd",
+    lr=0.02,
+    backbone_lr=1.0,
+    weight_decay=1e-4,
+    schedule="step",
+    epochs=8,
+    warmup=500,
+)
+# On photos strong re-balancing loses: see "Train on photos" in README.
+_METHOD = {
+    "sampler": "group",
+    "sampler_options": {"uniform": 0.875},
+    "loss": "dgb",
+    "loss_options": {"strength": 0.3},
+    "diversity": "dem",
+    "head_options": {"alpha": 0.0, "pairs": True},
+}
+# The distribution-balanced loss as its paper sets it on each benchmark.
+_DB = {"voc-lt": {"mu": 0.3, "lam": 5.0}, "coco-lt": {"mu": 0.2, "lam": 2.0}}
+
+PRESETS = {
+    name: replace(_USUAL, data=data, **changes)
+    for data in ("voc-lt", "coco-lt")
+    for name, changes in (
+        (f"{data}-resnet50", {}),
+        (f"{data}-resnet50-class-aware", {"sampler": "class-aware"}),
+        (
+            f"{data}-resnet50-db",
+            {"sampler": "class-aware", "loss": "db", "loss_options": _DB[data]},
+        ),
+        (f"{data}-resnet50-method", _METHOD),
+    )
+}
+
+
+def preset(name: str) -> Recipe:
+    """Return one of the :data:`PRESETS` by name.
+
+    Raises:
+        InputError: for an unknown name.
+
+    Example:
+        >>> preset("voc-lt-resnet50").lr
+        0.02
+    """
+    return choose("recipe", name, PRESETS)

@@ -1,76 +1,50 @@
-"""Write a page of runs' figures and tables, for people who would rather look than read code."""
+"""Write one page of live plots and tables of runs, which needs nothing beside it."""
 
 import base64
-from collections.abc import Sequence
-from io import BytesIO
+import hashlib
+import json
+import re
+import webbrowser
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
+from tempfile import mkdtemp
 
-import jinja2
+import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
-from ltml import plots
 from ltml.errors import InputError
-from ltml.runs import Run, table_of, write_atomically
+from ltml.files import write_atomically
+from ltml.labels import GROUPS, LabelMatrix
+from ltml.plots import frames, live, readings
+from ltml.run import Run, table_of
 
-__all__ = ["write_report"]
+__all__ = ["open_report", "write_report"]
 
-# The policy makes sure of it: the page asks for nothing outside itself, and runs no script.
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-      content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{{ title }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff; }
-img { max-width: 100%; height: auto; }
-figure { margin: 1.5rem 0; }
-figcaption { color: #555; max-width: 50rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right; }
-th { border-bottom: 2px solid #888; }
-th:first-child, td:first-child { text-align: left; }
-.wide { overflow-x: auto; }
-summary { cursor: pointer; margin: 0.7rem 0; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<p>mAP in percent: the mean over classes of the step-wise average precision on the test split.
-{{ bounds }} The gradient imbalance is the largest over the smallest total gradient of a class.</p>
-<div class="wide">{{ overview }}</div>
-{% for figure in figures %}{{ shown(figure) }}{% endfor %}
-{% for run in runs %}
-<h2>{{ run.name }}</h2>
-{% if run.absent %}<p>Without a positive in the test split, so left out of the means:
-{{ run.absent }}.</p>{% endif %}
-{% if run.chance %}<p>Scored by chance, without a training image, but in the means:
-{{ run.chance }}.</p>{% endif %}
-{% for figure in run.figures %}{{ shown(figure) }}{% endfor %}
-<details><summary>Every class</summary><div class="wide">{{ run.classes }}</div></details>
-<details><summary>Recipe</summary><div class="wide">{{ run.recipe }}</div></details>
-{% endfor %}
-</body>
-</html>
-"""
-_FIGURE = """<figure><img src="data:image/svg+xml;base64,{{ data }}" alt="{{ title }}">
-<figcaption>{{ reading }}</figcaption></figure>
-"""
-_BOUNDS = (
-    "Head classes have at least 100 training images, tail classes fewer than 20, medium ones lie "
-    "between."
-)
+_PAGE = Path(__file__).with_name("page")
+_RIDGES = (0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+_FREE = ("seed", "device", "compile")  # what may differ between runs of one result
+_DIGITS = {"mAP": 1, **dict.fromkeys(GROUPS, 1), "gradient_imbalance": 2, "seconds": 0, "seed": 0}
 
 
-def write_report(runs: Sequence[Run], out: str | Path) -> Path:
-    """Write one self-contained HTML page: no script, no request to anywhere.
+def write_report(
+    runs: Sequence[Run],
+    out: str | Path,
+    *,
+    labels: LabelMatrix | Mapping[str, LabelMatrix] | None = None,
+) -> Path:
+    """Write a page that shows runs, and answers to sliders, without a kernel or a server.
+
+    The page is one file that asks for nothing outside it; a content security policy forbids any
+    script but its own.
 
     Args:
-        runs: one run or several; figures across runs are left out where their classes differ.
+        runs: one run or several.
         out: file to write.
+        labels: training labels, or name -> training labels; the page then shows how often samplers
+            sample each class.
 
     Returns:
         the file.
@@ -79,79 +53,256 @@ def write_report(runs: Sequence[Run], out: str | Path) -> Path:
         InputError: without a run, or if ``out`` is a folder.
     """
     if not runs:
-        raise InputError("no run was given; give folders of runs, such as runs/demo/*")
+        raise InputError("no run was given; give folders of runs, such as runs/demo")
     out = Path(out)
     if out.is_dir():
         raise InputError(f"out {str(out)!r} is a folder; give a file, such as report.html")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
-    figure = environment.from_string(_FIGURE)
-    page = environment.from_string(_PAGE).render(
-        title=f"{runs[0].config['data']['name']}: {', '.join(run.name for run in runs)}",
-        bounds=_BOUNDS,
-        overview=_table(table_of(runs).rename(columns=lambda name: name.replace("_", " "))),
-        figures=_across(runs),
-        runs=[_of(run) for run in runs],
-        shown=lambda parts: jinja2.utils.markupsafe.Markup(figure.render(**parts)),
+    named = readings.named_apart(runs)
+    names = list(named)
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    data = _content(named, {"labels": labels} if isinstance(labels, LabelMatrix) else labels)
+    parts = {
+        "title": escape(f"{runs[0].config['data']['name']}: {shown}"),
+        "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
+        "script": (_PAGE / "page.js").read_text(encoding="utf-8"),
+        "plotly": get_plotlyjs(),
+        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+    }
+    parts["policy"] = (
+        f"default-src 'none'; script-src {_hash(parts['plotly'])} {_hash(parts['script'])}; "
+        "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
+    # In one pass, so that nothing in the data is taken for a place in the page.
+    template = (_PAGE / "page.html").read_text(encoding="utf-8")
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, lambda part: part.write_text(page, encoding="utf-8"))
+    write_atomically(out, lambda part: part.write_text(page, encoding="utf-8", newline="\n"))
     return out
 
 
-def _across(runs: Sequence[Run]) -> list[dict]:
-    figures = [
-        _figure(plots.group_bars, runs, reading="What each run learned, by group of classes."),
-        _figure(plots.label_counts, runs[0], reading="Training images of each class."),
-    ]
-    if len({frozenset(run.classes["class"]) for run in runs}) == 1:
-        reading = "Average precision of each class, the commonest on the left."
-        figures.insert(1, _figure(plots.class_ap, runs, reading=reading))
+def open_report(runs: Sequence[Run], out: str | Path | None = None, **options) -> Path:
+    """Write the page of :func:`write_report`, by default to a temporary file, and open it."""
+    path = write_report(runs, out or Path(mkdtemp(prefix="ltml-")) / "report.html", **options)
+    webbrowser.open(path.absolute().as_uri())
+    return path
+
+
+def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix] | None) -> dict:
+    """Return everything that the page's script shows."""
+    tables: dict[tuple, dict] = {}  # of classes, once for all runs that share one
+    runs, results = list(named.values()), frames.group_map(named)
+    figures = _empty_figures() | {"groups": _plain(live.group_map(results))}
+    said = {"groups": readings.group_map(results)}
+    ablation = runs[0].path.parent / "ablation.csv"
+    if ablation.is_file():
+        results = frames.ablation(pd.read_csv(ablation))
+        figures["ablation"] = _plain(live.group_map(results))
+        said["ablation"] = readings.group_map(results)
+    optional = {
+        "sampling": {name: _sampling(each) for name, each in (labels or {}).items()},
+        "diversity": _diversity(named),
+        "interference": _interference(named),
+    }
+    left_out = [name for name, content in optional.items() if not content]
+    return optional | {
+        "runs": [_run(run, name, tables) for name, run in named.items()],
+        "tables": list(tables.values()),
+        "figures": figures,
+        "said": said,
+        "overview": _table(table_of(runs).assign(run=list(named))),
+        "facts": _table(_facts(named)),
+        "left_out": left_out + ["ablation"] * ("ablation" not in figures),
+    }
+
+
+def _run(run: Run, name: str, tables: dict) -> dict:
+    """Return one run's numbers; gradients and APs as float32 (epochs, classes)."""
+    table = _classes(run.classes)
+    key = tuple(map(tuple, table.values()))
+    tables.setdefault(key, table)
+    grid = run.per_class.pivot(index="epoch", columns="class")
+    arrays = {"pos": "grad_pos", "neg": "grad_neg", "ap": "ap"}
+    entry = {
+        "title": name,
+        "table": list(tables).index(key),
+        "steps": run.metrics.step.tolist(),
+        **{short: _floats(grid[column][table["names"]]) for short, column in arrays.items()},
+        "curves": {group: _list(100 * run.metrics[group]) for group in ("mAP", *GROUPS)},
+        "balanced": str(run.recipe.get("loss")).startswith("dgb"),
+        "said": [],  # of the whole run, and of each epoch
+    }
+    if run.per_class.grad_pos.notna().any():
+        ends, history = [0, *run.metrics.step], frames.gradient_history({name: run})
+        entry["said"] = [readings.gradients(frames.gradients({name: run}), "over the whole run")]
+        for i, (_, epoch) in enumerate(history.groupby("epoch")):
+            said = readings.gradients(epoch, f"in steps {ends[i] + 1} to {ends[i + 1]}")
+            entry["said"].append(said)
+    return entry
+
+
+def _classes(table: pd.DataFrame) -> dict[str, list]:
+    names = {"names": "class", "group": "group", "count": "count"}
+    return {name: table[column].tolist() for name, column in names.items()}
+
+
+def _empty_figures() -> dict:
+    """Return the figures whose numbers the script fills in, for one run and for two."""
+    classes = {"class": list(GROUPS), "group": list(GROUPS), "count": [3, 2, 1]}
+    numbers = dict.fromkeys(("ap", "positive", "negative", "total", "of_peak"), 1.0)
+    numbers |= dict.fromkeys(("share", "equal_share", "weight", "before", "after", "rate"), 1.0)
+    table = pd.DataFrame(classes | numbers).assign(step=1, steps=1, mAP=0.0, split="test")
+
+    def by(column, *values, frame=table):
+        return pd.concat(frame.assign(**{column: value}) for value in values)
+
+    one, two = by("run", "first"), by("run", "first", "second")
+    curves = by("group", "mAP", *GROUPS)
+    cosines = frames.interference(np.zeros((3, 3)), np.ones(3), table)
+    runs = ["first", "second"]
+    pairs = {
+        "gradients": [live.gradient_magnitudes(each, span=(0.1, 1)) for each in (one, two)],
+        "history": [live.class_history(each, "tail") for each in (one, two)],
+        "shares": [live.gradient_heatmap(each) for each in (one, two)],
+        "ap": [live.class_ap(each) for each in (one, two)],
+        "curves": [live.training_curves(by("run", *runs[:n], frame=curves)) for n in (1, 2)],
+        "interference": [live.interference(by("run", *runs[:n], frame=cosines)) for n in (1, 2)],
+    }
+    figures = {name: [_plain(each) for each in both] for name, both in pairs.items()}
+    figures["balancing"] = _plain(live.balancing(by("side", "positive", "negative", frame=one)))
+    figures["sampling"] = _plain(live.class_rates(by("sampler", "uniform", "chosen")))
     return figures
 
 
-def _of(run: Run) -> dict:
-    classes = run.classes.assign(ap=(100 * run.classes.ap).round(1))
-    recipe = {key: str(value) for key, value in run.recipe.items() if value is not None}
-    recipe |= {key: str(run.summary[key]) for key in ("torch", "device") if key in run.summary}
+def _sampling(labels: LabelMatrix) -> dict:
+    """Class rates of each sampler, for a grid of ridges; the uniform share is mixed in the page."""
+    from ltml.sampler import ClassAwareSampler, GroupSampler  # with torch, which takes seconds
+
+    order = np.lexsort((np.array(labels.class_names), -labels.counts))
+    group = labels.group_of_class()
+
+    def rates(sampler) -> dict:
+        p = sampler.image_probabilities()
+        own = np.full(labels.num_classes, np.nan)
+        for name, q in sampler.group_probabilities().items():
+            own[group == name] = labels.rates(q)[group == name]
+        each = {"rates": labels.rates(p), "own": own}
+        return {key: _list(pd.Series(values[order])) for key, values in each.items()} | {
+            "square": float((p**2).sum())
+        }
+
+    ridges = []
+    for ridge in _RIDGES:
+        sampler = GroupSampler(labels, batch_size=64, ridge=ridge)
+        ridges.append(rates(sampler) | {"ridge": ridge, "report": " ".join(sampler.report)})
     return {
-        "name": run.name,
-        "chance": ", ".join(run.scored_by_chance),
-        "absent": ", ".join(map(str, run.summary.get("classes_without_positives", []))),
-        "figures": [
-            _figure(
-                plots.gradient_magnitudes,
-                run,
-                reading="The gradient that each class received over the training, from images that "
-                "hold it (filled) and from all others (hollow).",
-            ),
-            _figure(
-                plots.gradient_heatmap,
-                run,
-                reading="Epoch by epoch, each class's share of the gradient against an equal one.",
-            ),
-        ],
-        "classes": _table(classes),
-        "recipe": _table(pd.DataFrame({"setting": recipe.keys(), "value": recipe.values()})),
+        "names": [labels.class_names[c] for c in order],
+        "group": group[order].tolist(),
+        "count": labels.counts[order].tolist(),
+        "images": len(labels),
+        "class-aware": rates(ClassAwareSampler(labels, batch_size=64)),
+        "ridges": ridges,
     }
 
 
-def _figure(draw, *args, reading: str) -> dict:
-    import matplotlib.pyplot as plt
+def _diversity(named: dict[str, Run]) -> dict:
+    """Return a figure for each measure and split, of the runs whose features are recorded."""
+    kept = {name: run for name, run in named.items() if (run.path / "features.npz").is_file()}
+    if not kept:
+        return {}
+    from ltml.features import FeatureRecord
+    from ltml.metrics import DIVERSITY
 
-    fig, ax = draw(*args)
-    out = BytesIO()
-    with plots.style():
-        fig.savefig(out, format="svg", metadata={"Date": None})
-    title = ax.get_title(loc="left") or ax.get_title()
-    plt.close(fig)
-    return {
-        "data": base64.b64encode(out.getvalue()).decode("ascii"),
-        "title": title,
-        "reading": reading,
-    }
+    records = {name: FeatureRecord.load(run) for name, run in kept.items()}
+    found = {}
+    for measure in DIVERSITY:
+        for split in ("test", "train"):
+            frame = frames.diversity(records, measure=measure, split=split)
+            found[f"{measure} {split}"] = {
+                "figure": _plain(live.feature_diversity(frame)),
+                "said": readings.diversity(frame),
+                "classes": _classes(frame.drop_duplicates("class")),
+            }
+    return found
 
 
-def _table(table: pd.DataFrame):
-    """Return the table as HTML, escaped by pandas."""
-    html = table.to_html(index=False, na_rep="-", border=0, float_format="{:.4g}".format)
-    return jinja2.utils.markupsafe.Markup(html)
+def _facts(named: dict[str, Run]) -> pd.DataFrame:
+    """Tabulate what must be known before results are compared: a column per result, with mean and
+    sample deviation over the runs that differ by their seed alone."""
+    columns = {}
+    for seeds in _by_recipe(named):
+        run, many = next(iter(seeds.values())), len(seeds) > 1
+        data, summary, facts = run.config["data"], run.summary, {}
+        for name in ("mAP", *GROUPS):
+            values = 100 * pd.Series(
+                [each.summary.get(name) for each in seeds.values()], dtype=float
+            )
+            mean, deviation = values.mean(), values.std()
+            facts[name] = f"{mean:.1f}" + (f" ± {deviation:.1f}" if many else "")
+        facts |= {
+            "seeds": ", ".join(str(each.recipe.get("seed", "?")) for each in seeds.values()),
+            "training images": f"{data['train_images']:,}",
+            "test images": f"{data['test_images']:,}",
+            "classes": f"{len(data['class_names']):,}",
+            "average precision": "step-wise, without interpolation; unweighted mean over classes",
+            "left out, without a test positive": summary.get("classes_without_positives", []),
+            "scored by chance, without a training image": run.scored_by_chance,
+            **{name: value for name, value in run.recipe.items() if name != "seed"},
+            "steps taken": summary.get("steps"),
+            "software": f"torch {summary.get('torch', '?')} on {summary.get('device', '?')}",
+        }
+        columns[", ".join(seeds)] = {name: _words(value) for name, value in facts.items()}
+    table = pd.DataFrame(columns).fillna("–")
+    return table[(table != "–").any(axis=1)].rename_axis("").reset_index()
+
+
+def _by_recipe(named: dict[str, Run]) -> list[dict[str, Run]]:
+    groups: dict[str, dict[str, Run]] = {}
+    for name, run in named.items():
+        recipe = {key: value for key, value in run.recipe.items() if key not in _FREE}
+        key = [recipe or name, run.config["data"]]
+        groups.setdefault(json.dumps(key, sort_keys=True, default=str), {})[name] = run
+    return list(groups.values())
+
+
+def _words(value) -> str:
+    if isinstance(value, dict):
+        value = [f"{name}={each}" for name, each in value.items()]
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return "–" if value in (None, "") else str(value)
+
+
+def _interference(named: dict[str, Run]) -> dict:
+    """Return cosines between classes, of the last epoch, of the runs that recorded them."""
+    found = {}
+    for name, run in named.items():
+        if (run.path / "interference.npz").is_file():
+            frame = readings.recorded_interference(run, name)
+            classes = frame.drop_duplicates("class")
+            numbers = {"cosine": _floats(frame.cosine), "norm": _list(classes.norm)}
+            found[name] = _classes(classes) | numbers | {"said": readings.interference(frame)}
+    return found
+
+
+def _plain(figure: go.Figure) -> dict:
+    return json.loads(figure.to_json())
+
+
+def _table(table: pd.DataFrame) -> dict:
+    columns = [[str(name).replace("_", " "), _DIGITS.get(name)] for name in table]
+    rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    return {"columns": columns, "rows": rows}
+
+
+def _list(values: pd.Series) -> list:
+    """Five digits; JSON has no NaN."""
+    return [None if np.isnan(value) else float(f"{value:.5g}") for value in values]
+
+
+def _floats(values) -> str:
+    return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -1,42 +1,179 @@
-"""Which images go into a batch: drawn as they come, class by class, or balanced group by group."""
+"""Which images go into a batch: as they come, class by class, or balanced group by group."""
 
-from collections.abc import Mapping, Sequence
+import math
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from ltml.batches import Sampler
-from ltml.draws import AliasTables, ShuffledPasses, rounded_shares
+from ltml.audit import Audit, audit
 from ltml.errors import InputError
-from ltml.group_weights import balance_batch, balance_groups, check_groups, group_shares
 from ltml.labels import LabelMatrix
+from ltml.maxent import balance_groups, check_groups, group_shares
 from ltml.seeding import generator
 
 __all__ = ["SAMPLERS", "ClassAwareSampler", "GroupSampler", "Sampler", "UniformSampler"]
 
+_BLOCK = 2**15  # images sampled in one go: a batch of 64 alone would be all overhead
+
+
+class Sampler(ABC):
+    """Iterate batches of image indices, as ``DataLoader(dataset, batch_sampler=sampler)`` wants.
+
+    Batch ``b`` is a function of ``(seed, b)`` alone, so a training that stops goes on exactly where
+    it was, and ranks agree without talking to each other. One iteration is one epoch; the next has
+    fresh batches. In the middle of an epoch (a state was loaded, or an iteration broken off), it
+    yields what is left of it. The workers of a ``DataLoader`` read ahead: with them, save the state
+    between epochs.
+
+    Args:
+        labels: :class:`LabelMatrix`, or ``(N, C)`` of 0 and 1: array, tensor or sparse matrix.
+        batch_size: images in a batch, over all ranks.
+        num_batches: batches in an epoch. Default: ``ceil(N / batch_size)``.
+        seed: seed of the training.
+        rank, world_size: number of this process, and of processes; each yields every
+            ``world_size``-th index of the same global batch.
+        groups: name -> class indices, for the audit. Default: head, medium and tail.
+    """
+
+    replacement = True  # whether one image can come up twice before another does once
+
+    def __init__(
+        self,
+        labels,
+        *,
+        batch_size: int,
+        num_batches: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        groups: Mapping[str, Sequence[int]] | None = None,
+    ):
+        self.labels = labels if isinstance(labels, LabelMatrix) else LabelMatrix(labels)
+        if len(self.labels) == 0:
+            raise InputError("labels hold no image; give at least one")
+        self.batch_size = _whole("batch_size", batch_size, 1)
+        self.world_size = _whole("world_size", world_size, 1)
+        self.seed, self.rank = _whole("seed", seed, 0), _whole("rank", rank, 0)
+        if num_batches is None:
+            num_batches = math.ceil(len(self.labels) / batch_size)
+        self.num_batches = _whole("num_batches", num_batches, 1)
+        if batch_size % world_size:
+            raise InputError(f"batch_size is {batch_size}; give a multiple of {world_size=}")
+        if rank >= world_size:
+            raise InputError(f"rank is {rank}; give one of 0 to {world_size - 1}")
+        self.groups = check_groups(self.labels, groups)
+        self.report: list[str] = []  # what could not be balanced
+        self.batch = 0  # number of the next batch
+        self._batches_per_block = max(1, _BLOCK // self.batch_size)
+        self._block = self._pass = (-1, None)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.shares: dict[str, float] = {}
+
+    @abstractmethod
+    def _sample(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(last - first, batch_size)``: images of these batches; group of each, or -1."""
+
+    @abstractmethod
+    def image_probabilities(self) -> np.ndarray:
+        """``(N,)`` float64, sum 1: the expected share of each image."""
+
+    def group_probabilities(self) -> dict[str, np.ndarray]:
+        """For each group in ``shares``, ``(N,)`` float64: from what its images are sampled."""
+        return {}
+
+    def indices(self, batch: int) -> np.ndarray:
+        """``(batch_size // world_size,)`` int64 images of any batch; the position does not move."""
+        return self._read(batch)[0]
+
+    def drawn_for(self, batch: int) -> np.ndarray:
+        """Parallel to ``indices(batch)``: for which of the groups (-1: none) each is sampled."""
+        return self._read(batch)[1]
+
+    def _read(self, batch: int) -> list[np.ndarray]:
+        number, row = divmod(batch, self._batches_per_block)
+        if self._block[0] != number:
+            first = number * self._batches_per_block
+            self._block = number, self._sample(first, first + self._batches_per_block)
+        # A copy, so that what a caller does to a batch stays with the caller.
+        return [block[row, self.rank :: self.world_size].copy() for block in self._block[1]]
+
+    def _shuffled(self, stream: str, start: int, stop: int) -> np.ndarray:
+        """Read an endless sequence of shuffled passes over all images, at these positions."""
+        n, parts = len(self.labels), [np.empty(0, np.int64)]
+        for number in range(start // n, -(-stop // n)):
+            if self._pass[0] != number:
+                random = generator(self.seed, stream, number)
+                self._pass = number, torch.randperm(n, generator=random).numpy()
+            parts.append(self._pass[1][max(start - number * n, 0) : stop - number * n])
+        return np.concatenate(parts)
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(self.num_batches - self.batch % self.num_batches):
+            self.batch += 1  # first, so that a state saved while a batch is in use lies behind it
+            yield self.indices(self.batch - 1).tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration that of an epoch; in the middle of this epoch, stay there."""
+        if self.batch // self.num_batches != epoch:
+            self.batch = _whole("epoch", epoch, 0) * self.num_batches
+
+    def audit(self, draws: int = 0) -> Audit:
+        """Say what this sampler yields; see :func:`ltml.audit.audit`."""
+        return audit(self, draws)
+
+    def _identity(self) -> dict:
+        """What must agree for two samplers to yield the same batches."""
+        matrix = self.labels.matrix
+        start = zlib.crc32(matrix.indptr.astype(np.int64))
+        content = zlib.crc32(matrix.indices.astype(np.int32), start)
+        labels = f"{matrix.shape[0]} x {matrix.shape[1]}, crc32 {content:08x}"
+        own = {"seed": self.seed, "batch_size": self.batch_size, "labels": labels}
+        return {"sampler": type(self).__name__, **own}
+
+    def state_dict(self) -> dict:
+        """Return the position, and what identifies the sequence it is a position in."""
+        return {**self._identity(), "batch": self.batch}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go to a saved position; the number of ranks may differ from that of the saved sampler.
+
+        Raises:
+            InputError: if the state is that of another sequence of batches.
+        """
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise InputError(
+                    f"state holds {name} {state.get(name)!r}, this sampler has {value!r}; "
+                    "resume with the settings and data of the saved training"
+                )
+        self.batch = _whole("batch in the state", state.get("batch"), 0)
+
 
 class UniformSampler(Sampler):
-    """Draw images as they come: shuffled passes over all of them, each image once a pass.
+    """Sample images as they come, in shuffled passes; arguments as in :class:`Sampler`.
 
-    A batch may straddle two passes, so no image is left out. Arguments as in :class:`Sampler`.
+    A batch may straddle two passes, so no image is left out.
 
     Example:
-        >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]])
-        >>> sampler = UniformSampler(labels, batch_size=3, num_batches=2)
-        >>> [sorted(batch.tolist()) for batch in sampler]
+        >>> sampler = UniformSampler([[1, 0], [1, 1], [1, 0]], batch_size=3, num_batches=2)
+        >>> [sorted(batch) for batch in sampler]
         [[0, 1, 2], [0, 1, 2]]
     """
 
     replacement = False
 
-    def __init__(self, labels: LabelMatrix, **options):
-        super().__init__(labels, **options)
-        self._passes = ShuffledPasses(len(labels), self.seed, "sampler.uniform", self._source)
-
-    def _draw(self, first, last):
-        return self._passes.take(first * self.batch_size, last * self.batch_size).view(
-            last - first, self.batch_size
-        )
+    def _sample(self, first, last):
+        shape = (last - first, self.batch_size)
+        images = self._shuffled("sampler.uniform", first * shape[1], last * shape[1])
+        return images.reshape(shape), np.full(shape, -1)
 
     def image_probabilities(self) -> np.ndarray:
         """``(N,)`` float64: the same for every image."""
@@ -44,12 +181,12 @@ class UniformSampler(Sampler):
 
 
 class ClassAwareSampler(Sampler):
-    r"""Draw a class uniformly, then one of its images uniformly (Shen et al., 2016).
+    r"""Sample a class uniformly, then one of its images uniformly (Shen et al., 2016).
 
     .. math:: p_i = \frac{1}{C} \sum_c \frac{Y_{ic}}{n_c}
 
-    Every class is chosen equally often, yet not drawn equally often: an image chosen for one class
-    brings its other classes along. Classes without an image are left out. Arguments as in
+    Every class is chosen equally often, yet does not appear equally often: an image chosen for one
+    class brings its others along. Classes without an image are left out. Arguments as in
     :class:`Sampler`.
 
     References:
@@ -58,71 +195,52 @@ class ClassAwareSampler(Sampler):
 
     Example:
         >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]], ["person", "sheep"])
-        >>> sampler = ClassAwareSampler(labels, batch_size=4, num_batches=1)
-        >>> sampler.image_probabilities().round(3)  # the one sheep: half of the draws and more
+        >>> sampler = ClassAwareSampler(labels, batch_size=4)
+        >>> sampler.image_probabilities().round(3)  # the one sheep: half of the time and more
         array([0.167, 0.667, 0.167])
     """
 
-    def __init__(self, labels: LabelMatrix, **options):
-        super().__init__(labels, **options)
-        self._classes = classes = np.flatnonzero(labels.counts)
-        if not len(classes):
-            raise InputError("labels hold no label on any image, so no class can be drawn")
-        self.shares = group_shares(labels, self.groups, "classes")
-        # Images sorted by class: the images of class c start at starts[c].
-        order = np.argsort(labels.indices, kind="stable")
-        starts = np.cumsum(labels.counts) - labels.counts
-        self._images = torch.from_numpy(labels.image_of_label()[order]).to(self._source)
-        self._starts = torch.from_numpy(starts[classes]).to(self._source)
-        self._counts = torch.from_numpy(labels.counts[classes]).to(self._source)
-        self._chosen = (-1, None, None)
+    def _prepare(self):
+        counts, matrix = self.labels.counts, self.labels.matrix
+        self._classes = np.flatnonzero(counts)
+        if not len(self._classes):
+            raise InputError("labels hold no label on any image, so no class can be sampled")
+        self._group, self.shares = np.full(len(counts), -1), {}
+        for number, (name, classes) in enumerate(self.groups.items()):
+            self._group[classes] = number
+            self.shares[name] = np.count_nonzero(counts[classes]) / len(self._classes)
+        # Images sorted by class: those of class c start at starts[c].
+        self._images = self.labels.image_of_label()[np.argsort(matrix.indices, kind="stable")]
+        self._starts = np.cumsum(counts) - counts
 
-    def _choose(self, first, last):
-        if self._chosen[0] != first:
-            random = generator(self.seed, "sampler.class-aware", first, self._source)
-            shape, options = (last - first, self.batch_size), {"device": self._source}
-            choice = torch.randint(len(self._counts), shape, generator=random, **options)
-            u = torch.rand(shape, generator=random, dtype=torch.float64, **options)
-            self._chosen = first, choice, u
-        return self._chosen[1:]
-
-    def _draw(self, first, last):
-        choice, u = self._choose(first, last)
-        flat = choice.flatten()
-        offset = (u.flatten() * self._counts.index_select(0, flat)).long()
-        place = self._starts.index_select(0, flat) + offset
-        return self._images.index_select(0, place).view(choice.shape)
-
-    def _groups_of(self, batch):
-        block, row = divmod(batch, self._batches_per_block)
-        first = block * self._batches_per_block
-        choice = self._choose(first, first + self._batches_per_block)[0][row].cpu().numpy()
-        group = np.zeros(self.labels.num_classes, dtype=np.int64)
-        for number, classes in enumerate(self.groups.values()):
-            group[classes] = number
-        return group[self._classes[choice]]
+    def _sample(self, first, last):
+        random = generator(self.seed, "sampler.class-aware", first)
+        shape = (last - first, self.batch_size)
+        choice = torch.randint(len(self._classes), shape, generator=random).numpy()
+        u = torch.rand(shape, generator=random, dtype=torch.float64).numpy()
+        chosen = self._classes[choice]
+        offset = (u * self.labels.counts[chosen]).astype(np.int64)
+        return self._images[self._starts[chosen] + offset], self._group[chosen]
 
     def _probabilities(self, classes: np.ndarray) -> np.ndarray:
         weight = np.zeros(self.labels.num_classes)
         weight[classes] = 1 / np.maximum(self.labels.counts[classes], 1)
-        weight /= np.count_nonzero(self.labels.counts[classes])
-        image = self.labels.image_of_label()
-        return np.bincount(image, weight[self.labels.indices], minlength=len(self.labels))
+        return self.labels.matrix @ weight / np.count_nonzero(self.labels.counts[classes])
 
     def image_probabilities(self) -> np.ndarray:
         """``(N,)`` float64; 0 for an image without a label."""
         return self._probabilities(self._classes)
 
     def group_probabilities(self) -> dict[str, np.ndarray]:
-        """For head, medium and tail, ``(N,)`` float64: what draws of their classes draw."""
+        """For each group, ``(N,)`` float64: the image shares when its classes are chosen."""
         return {n: self._probabilities(self.groups[n]) for n, share in self.shares.items() if share}
 
 
 class GroupSampler(Sampler):
-    r"""Draw for groups of classes, each group balanced as well as can be.
+    r"""Sample for groups of classes, each group balanced as well as can be.
 
     Every batch takes a share from each group :math:`g`. Within it, the image weights are those of
-    largest entropy under which all classes of the group are drawn equally often:
+    largest entropy under which all classes of the group are sampled equally often:
 
     .. math:: \max_w H(w) \;\text{ s.t. } \sum_i w_i = 1, \; \sum_i w_i Y_{ic} = t
               \;\; \forall c \in g \quad \Rightarrow \quad w_i \propto \exp(\lambda \cdot Y_i)
@@ -131,27 +249,20 @@ class GroupSampler(Sampler):
     :func:`ltml.maxent.maximum_entropy` for the solver.
 
     Args:
-        labels: the labels of the images to draw from.
+        labels, batch_size, num_batches, seed, rank, world_size: as in :class:`Sampler`.
         groups: name -> class indices. Default: head, medium and tail of ``labels.groups()``.
-            Classes in no group are drawn only beside others.
-        ridge: trades balance against the number of distinct images; 0 balances exactly. The entropy
-            of the weights and the squared deviation of the rates both grow with it.
-        share: the groups' shares of the draws: ``"classes"``, by number of classes; ``"equal"``;
+            Classes in no group are sampled only beside others.
+        ridge: trades balance for more distinct images; 0 balances exactly.
+        share: the groups' shares of a batch: ``"classes"``, by number of classes; ``"equal"``;
             ``"images"``, by number of images with a class of the group; or name -> number.
-        uniform: fraction of every batch that is drawn as :class:`UniformSampler` draws; the groups
+        uniform: fraction of every batch that is sampled as by :class:`UniformSampler`; the groups
             share the rest. Milder re-balancing often serves real photos better.
-        balance: ``"group"`` balances what is drawn for each group by itself, as in the formula;
-            ``"batch"`` balances in each group what is drawn for all groups together (before
-            ``uniform`` is mixed in), at the price of fewer distinct images.
-        options: as in :class:`Sampler`.
+        balance: ``"group"`` balances each group by itself, as in the formula; ``"batch"`` balances
+            in each group what is sampled for all of them (but for ``uniform``), with fewer images.
 
     Attributes:
-        groups: name -> class indices, of the groups that are drawn for.
-        shares: name -> share of all draws; with ``uniform`` they sum to 1.
+        shares: name -> share of all images sampled; with ``uniform`` they sum to 1.
         report: sentences, one for each thing that could not be balanced.
-
-    Raises:
-        InputError: for an empty group, a class in two groups, a negative ridge, and the like.
 
     References:
         Chen et al., *Towards gradient equalization and feature diversification for long-tailed
@@ -159,79 +270,66 @@ class GroupSampler(Sampler):
 
     Example:
         >>> labels = LabelMatrix([[1, 0], [1, 0], [1, 1], [0, 1]], ["cat", "dog"])
-        >>> sampler = GroupSampler(labels, groups={"pets": [0, 1]}, batch_size=4, num_batches=1)
+        >>> sampler = GroupSampler(labels, batch_size=4, groups={"pets": [0, 1]})
         >>> sampler.audit().expected.round(4)
         array([0.6306, 0.6306])
     """
 
     def __init__(
         self,
-        labels: LabelMatrix,
+        labels,
         *,
+        batch_size: int,
+        num_batches: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
         groups: Mapping[str, Sequence[int]] | None = None,
         ridge: float = 0.0,
         share: str | Mapping[str, float] = "classes",
         uniform: float = 0.0,
         balance: str = "group",
-        **options,
     ):
-        super().__init__(labels, **options)
-        if not labels.counts.any():
+        size: dict = dict(batch_size=batch_size, num_batches=num_batches)
+        ranks = dict(rank=rank, world_size=world_size)
+        super().__init__(labels, **size, seed=seed, **ranks, groups=groups)
+        if not self.labels.counts.any():
             raise InputError("labels hold no label on any image, so there is nothing to balance")
-        if not 0 <= ridge < float("inf"):
+        if not 0 <= ridge < math.inf:
             raise InputError(f"ridge is {ridge!r}; give 0 (exact balance) or a positive number")
         if not 0 <= uniform < 1:
             raise InputError(f"uniform is {uniform!r}; give a fraction of the batch, 0 to below 1")
         if balance not in ("group", "batch"):
             raise InputError(f'balance is {balance!r}; give "group" or "batch"')
-        groups = check_groups(labels, groups)
-        shares = group_shares(labels, groups, share)
         self.ridge, self.uniform, self.balance = float(ridge), float(uniform), balance
-        if balance == "batch":
-            solved = balance_batch(labels, groups, shares, ridge=self.ridge)
-        else:
-            solved = balance_groups(labels, groups, ridge=self.ridge)
-        self.report = solved.report
-        self.groups = {name: groups[name] for name in solved.images}
-        self.shares = {name: shares[name] * (1 - self.uniform) for name in solved.images}
-        self._images, self._weights = solved.images, solved.weights
-        self._tables = AliasTables(
-            list(solved.images.values()), list(solved.weights.values()), self._source
-        )
-        self._passes = ShuffledPasses(len(labels), self.seed, "sampler.group.pass", self._source)
+        shares = group_shares(self.labels, self.groups, share)
+        together = shares if balance == "batch" else None
+        self._weights, self.report = balance_groups(self.labels, self.groups, together, ridge=ridge)
+        self.groups = {name: self.groups[name] for name in self._weights}
+        self.shares = {name: shares[name] * (1 - self.uniform) for name in self._weights}
+        self._images = [np.flatnonzero(weights) for weights in self._weights.values()]
+        sums = [np.cumsum(weights[weights > 0]) for weights in self._weights.values()]
+        self._sums = [each / each[-1] for each in sums]  # 1 at the end, above every random number
 
-    def _groups_of(self, batch):
-        return self._slots(batch, batch + 1)[0][0]
-
-    def _slots(self, first, last):
+    def _sample(self, first, last):
         shares = [share / (1 - self.uniform) for share in self.shares.values()]
-        return rounded_shares(first, last, self.batch_size, shares, self.uniform)
-
-    def _draw(self, first, last):
-        random = generator(self.seed, "sampler.group", first, self._source)
-        group, passed = self._slots(first, last)
-        u = torch.rand(group.shape, generator=random, dtype=torch.float64, device=self._source)
-        which = torch.from_numpy(group).to(self._source, non_blocking=True)
-        drawn = self._tables.draw(which.clamp(min=0), u)
-        if not self.uniform:
-            return drawn
-        plain = self._passes.take(int(passed[0]), int(passed[-1]))
-        place = (passed[:-1, None] - passed[0] + np.arange(self.batch_size)).clip(
-            max=len(plain) - 1
-        )
-        place = torch.from_numpy(place).to(self._source, non_blocking=True)
-        return torch.where(which < 0, plain[place], drawn)
+        group, passed = _rounded_shares(first, last, self.batch_size, shares, self.uniform)
+        random = generator(self.seed, "sampler.group", first)
+        u = torch.rand(group.shape, generator=random, dtype=torch.float64).numpy()
+        out = np.empty(group.shape, np.int64)
+        for number, (images, sums) in enumerate(zip(self._images, self._sums, strict=True)):
+            mine = group == number
+            out[mine] = images[np.searchsorted(sums, u[mine], side="right")]
+        out[group < 0] = self._shuffled("sampler.group.pass", *passed)
+        return out, group
 
     def group_probabilities(self) -> dict[str, np.ndarray]:
         """For each group, ``(N,)`` float64: its weights."""
-        out = {name: np.zeros(len(self.labels)) for name in self.groups}
-        for name, p in out.items():
-            p[self._images[name]] = self._weights[name]
-        return out
+        return dict(self._weights)
 
     def image_probabilities(self) -> np.ndarray:
-        """``(N,)`` float64, over all draws."""
-        p = sum(self.shares[name] * q for name, q in self.group_probabilities().items())
+        """``(N,)`` float64, over the shares of all groups and the uniform one."""
+        p = sum(self.shares[name] * weights for name, weights in self._weights.items())
         return self.uniform / len(self.labels) + p
 
     def _identity(self) -> dict:
@@ -239,6 +337,31 @@ class GroupSampler(Sampler):
         own = {"groups": groups, "shares": self.shares}
         own |= {"ridge": self.ridge, "uniform": self.uniform, "balance": self.balance}
         return {**super()._identity(), **own}
+
+
+def _rounded_shares(
+    first: int, last: int, batch_size: int, shares: Sequence[float], rest: float
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Give every place of the batches ``first`` to ``last - 1`` to a group, or to none (-1).
+
+    Each batch gets the whole number below or above a share, so that shares hold exactly on average.
+    Also return how many places were for none before these batches, and are after them.
+    """
+    batch, place = np.arange(first, last + 1), np.arange(batch_size)
+    before = np.floor(batch * (batch_size * rest)).astype(np.int64)
+    none = np.diff(before)[:, None]
+    # Systematic rounding, by an offset that fills [0, 1) evenly: the multiples of sqrt(2).
+    offset = (batch[:-1, None] * 1779033703 % 2**32) / 2**32
+    group = np.full((last - first, batch_size), -1)
+    for end in np.concatenate([[0], np.cumsum(shares)[:-1]]):
+        group += place >= none + np.floor((batch_size - none) * end + offset * (end > 0))
+    return group, (int(before[0]), int(before[-1]))
+
+
+def _whole(name: str, value, least: int) -> int:
+    if not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} is {value!r}; give a whole number, {least} or more")
+    return int(value)
 
 
 SAMPLERS = {"uniform": UniformSampler, "class-aware": ClassAwareSampler, "group": GroupSampler}

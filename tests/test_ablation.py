@@ -101,6 +101,23 @@ def test_readme_shows_the_committed_table():
     assert ablation.markdown(table) in (root / "README.md").read_text(encoding="utf-8")
 
 
+def test_each_part_takes_the_options_it_has():
+    base = Recipe.method(loss_options={"strength": 0.3}, head_options={"kappa": 0.5, "alpha": 0.1})
+    wanted = {
+        ("uniform", "bce", "off"): ({}, {}, {}),
+        ("group", "dgb-focal", "attention"): ({"uniform": 0.3}, {"strength": 0.3}, {"kappa": 0.5}),
+        ("class-aware", "db", "dem"): ({}, {}, {"kappa": 0.5, "alpha": 0.1}),
+    }
+    for names, options in wanted.items():
+        recipe = ablation.recipe_of(base, ablation.Cell(*names, 1))
+        assert (recipe.sampler_options, recipe.loss_options, recipe.head_options) == options
+        assert recipe.seed == 1
+    with pytest.raises(InputError, match="'strenght', which none of the grid takes"):
+        ablation.recipe_of(
+            Recipe(loss_options={"strenght": 1}), ablation.Cell("uniform", "bce", "off", 0)
+        )
+
+
 def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"only 'odd/\*/\*' matches no cell.*class-aware"):
         ablation.cells(only=["odd/*/*"])

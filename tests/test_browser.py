@@ -1,5 +1,6 @@
-"""The notebooks and the explorers in a real browser, as their users see them."""
+"""The page of a report, and the explorers in JupyterLab, in a real browser, as users see them."""
 
+import json
 import os
 import re
 import shutil
@@ -10,9 +11,16 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from synthetic import write_run
 
-ROOT = Path(__file__).resolve().parents[1]
+from ltml import DynamicGradientBalancing, LabelMatrix, Run
+from ltml.report import write_report
+
+RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Where to keep the screenshots; default: the test's own temporary folder.
 SCREENSHOTS = os.environ.get("LTML_SCREENSHOTS")
@@ -23,38 +31,251 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ],
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(30_000)
-        yield page
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        options += ["--disable-component-update", "--disable-sync"]
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
         browser.close()
 
 
 @pytest.fixture
-def screenshot(page, tmp_path):
+def open_page(chromium):
+    """Open a page; at the end nothing may stand in its console."""
+    said, contexts = [], []
+
+    def opened(address, *, width=1400, theme="light", offline=True):
+        view = {"width": width, "height": 1000 if width > 500 else 844}
+        context = chromium.new_context(viewport=view, color_scheme=theme, offline=offline)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        if offline:  # JupyterLab has much to say of itself
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def until(page, expression, seconds=30):
+    """Wait for something in the page; its policy forbids what wait_for_function does."""
+    end = time.monotonic() + seconds
+    while not (value := page.evaluate(expression)):
+        assert time.monotonic() < end, expression
+        time.sleep(0.02)
+    return value
+
+
+def plot(page, view):
+    """Scroll to a figure, and wait until it is drawn."""
+    page.locator(f"[data-view={view}]").scroll_into_view_if_needed()
+    until(page, f"$('[data-view={view}]').dataset.drawn !== undefined")
+    page.wait_for_timeout(300)
+    return f"$('[data-view={view}]')"
+
+
+def hover(page, element, trace, name):
+    """Move the pointer to a class's mark; return what the page says then."""
+    x, y = page.evaluate(f"""(() => {{
+        const div = {element}, at = div.calcdata[{trace}].find((p) => div.data[{trace}].x[p.i] === "{name}");
+        const {{ xaxis, yaxis }} = div._fullData[{trace}], box = div.getBoundingClientRect();
+        const [xa, ya] = [xaxis, yaxis].map((id) => div._fullLayout[id[0] + "axis" + id.slice(1)]);
+        return [box.x + xa._offset + xa.c2p(at.x), box.y + ya._offset + ya.c2p(at.y)];
+    }})()""")
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
+    return until(page, f"{element}.querySelector('.hoverlayer').textContent")
+
+
+def heights(page, element, trace=0):
+    return page.evaluate(f"Array.from({element}.data[{trace}].y)")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    runs = [Run.load(RECORDS / name) for name in ("baseline", "method")]
+    labels = LabelMatrix(np.random.default_rng(0).random((500, 5)) < [0.5, 0.3, 0.2, 0.02, 0.01])
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    return write_report(runs, path, labels=labels).as_uri()
+
+
+def test_hover_tells_all_of_a_tail_class(open_page, report):
+    page = open_page(report)
+    said = hover(page, plot(page, "gradients"), 0, "crown")
+    table = pd.read_csv(RECORDS / "baseline" / "per_class.csv")
+    table = table[table["class"] == "crown"]
+    assert said.startswith("crown (tail, 8 images)")
+    assert f"AP {100 * table.ap.iloc[-1]:.1f} %" in said
+    for side, column in (("positives", "grad_pos"), ("negatives", "grad_neg")):
+        assert f"{side} {table[column].sum():.3g}" in said
+
+
+def test_sliders_and_lists_change_the_data_and_not_the_axes(open_page, report):
+    page = open_page(report)
+    element = plot(page, "gradients")
+    page.locator("[data-key=epoch]").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    until(page, f"{element}.nextElementSibling.textContent.includes('in steps 37 to 72')")
+    table = pd.read_csv(RECORDS / "baseline" / "per_class.csv")
+    table = table[table.epoch == 2].set_index("class")
+    names = page.evaluate(f"Array.from({element}.data[0].x)")
+    assert heights(page, element) == pytest.approx(table.grad_pos[names].tolist(), rel=1e-5)
+    span = page.evaluate(f"{element}.layout.yaxis.range")
+    assert span == page.evaluate(f"{element}.layout.yaxis2.range")
+    page.keyboard.press("ArrowRight")
+    until(page, f"{element}.nextElementSibling.textContent.includes('in steps 73')")
+    assert page.evaluate(f"{element}.layout.yaxis.range") == span
+    page.locator("[data-key=order]").select_option("gradient")
+    page.wait_for_timeout(300)
+    total = pd.read_csv(RECORDS / "baseline" / "per_class.csv")
+    total = total[total.epoch == 3].set_index("class")[["grad_pos", "grad_neg"]].sum(axis=1)
+    order = page.evaluate(f"{element}.layout.xaxis.categoryarray")
+    assert order == total.sort_values(ascending=False).index.tolist()
+
+
+def test_the_strength_of_balancing_moves_the_marks_only(open_page, report):
+    page = open_page(report)
+    element, spans = plot(page, "balancing"), []
+    for key in ("Home", "End"):
+        page.locator("[data-key=strength]").focus()
+        page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        spans.append(
+            page.evaluate(f"[{element}.layout.yaxis.range, {element}.layout.yaxis2.range]")
+        )
+    assert spans[0] == spans[1]
+    field = f"{element}.data.findIndex((t) => t.meta.field === 'after')"
+    assert heights(page, element, field) == pytest.approx([100 / 40] * 20, rel=1e-5)
+
+
+def test_the_page_balances_as_the_loss_does(open_page, report):
+    page, random = open_page(report), np.random.default_rng(0)
+    for case in range(30):
+        C = int(random.integers(1, 200))
+        strength, most = random.uniform(0, 1), 10 ** random.uniform(0, 3)
+        G = 10 ** random.uniform(-6, 3, (2, C)) * (random.random((2, C)) > 0.05 * (case % 2))
+        loss = DynamicGradientBalancing(C, strength=strength, max_weight=most).double()
+        loss.magnitudes.copy_(torch.tensor(G))
+        found = page.evaluate(f"balance({json.dumps(G.ravel().tolist())}, {strength}, {most})")
+        assert np.allclose(found, loss.weights.numpy().ravel(), rtol=1e-6, atol=0)
+
+
+def test_ridge_and_uniform_share_change_the_rates(open_page, report):
+    page = open_page(report)
+    element = plot(page, "sampling")
+    before = heights(page, element, 1)
+    page.locator("[data-key=uniform]").focus()
+    page.keyboard.press("End")  # all of it: uniform sampling
+    page.wait_for_timeout(300)
+    assert heights(page, element, 1) == pytest.approx(heights(page, element, 0))
+    page.keyboard.press("Home")
+    page.locator("[data-key=ridge]").focus()
+    page.keyboard.press("End")
+    page.wait_for_timeout(300)
+    assert heights(page, element, 1) != before
+
+
+def test_search_theme_tables_and_keyboard(open_page, report):
+    page = open_page(report)
+    element = plot(page, "history")
+    page.locator("[data-key=cls]").fill("SCISS")
+    page.keyboard.press("Enter")
+    until(page, f"{element}.nextElementSibling.textContent.includes('scissors (head')")
+    page.locator("[data-key=cls]").fill("no such class")
+    page.keyboard.press("Tab")
+    assert "No class is called" in page.evaluate("$('[data-key=cls]').validationMessage")
+    page.locator("#theme").click()
+    page.wait_for_timeout(300)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 26)"
+    head = page.locator("[data-table=overview] th", has_text="tail").locator("button")
+    head.focus()
+    page.keyboard.press("Enter")
+    cells = page.locator("[data-table=overview] tbody tr td:first-child")
+    assert cells.all_text_contents() == ["method", "baseline"]
+    page.keyboard.press("Enter")
+    assert cells.all_text_contents() == ["baseline", "method"]
+    page.locator("summary").click()
+    assert page.locator("[data-table=classes] tbody tr").count() == 20
+    for label in page.locator("[data-view]").evaluate_all("all => all.map((e) => e.ariaLabel)"):
+        assert label is None or len(label) > 20
+
+
+def test_only_its_own_script_runs(open_page, report, chromium):
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    page.goto(report)
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.intruder = 1";
+        document.body.append(script);
+        const image = document.createElement("img");
+        image.setAttribute("onerror", "window.intruder = 2");
+        image.src = "x";
+        document.body.append(image);
+    }""")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.intruder") is None
+    context.close()
+
+
+def test_it_prints(open_page, report):
+    page = open_page(report)
+    plot(page, "gradients")
+    assert len(page.pdf(format="A4")) > 50_000
+    assert page.evaluate("all('.plot').every((div) => div.hidden || div.dataset.drawn)")
+
+
+@pytest.mark.parametrize(("count", "classes", "seconds"), [(3, 1203, 2), (20, 80, 4)])
+def test_it_opens_soon(open_page, tmp_path, count, classes, seconds):
+    runs = [
+        Run.load(write_run(tmp_path / f"r{seed}", classes=classes, seed=seed, epochs=30))
+        for seed in range(count)
+    ]
+    path = write_report(runs, tmp_path / "report.html")
+    page = open_page(path.as_uri())
+    first = "Math.min(...all('.plot').map((div) => div.dataset.drawn ?? Infinity))"
+    until(page, f"{first} < Infinity")
+    assert page.evaluate(first) < 1000 * seconds
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("classes", [20, 80, 1203])
+def test_every_figure_is_drawn_and_fits(open_page, tmp_path, classes, width, theme):
+    runs = [
+        Run.load(write_run(tmp_path / f"r{seed}", classes=classes, seed=seed, strength=0.3 * seed))
+        for seed in (0, 1)
+    ]
+    page = open_page(write_report(runs, tmp_path / "r.html").as_uri(), width=width, theme=theme)
     folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
-    return lambda name: page.screenshot(path=folder / f"{name}.png")
+    for view in page.locator("[data-view]").evaluate_all("all => all.map((e) => e.dataset.view)"):
+        box = page.evaluate(f"{plot(page, view)}.querySelector('.main-svg').getBBox().width")
+        assert box > 0.6 * width
+    page.screenshot(path=folder / f"{classes}_{width}_{theme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+# JupyterLab -------------------------------------------------------------------------------------
+
+CELL = "from ltml.widgets import explore_gradients\n\nexplore_gradients({runs!r})"
 
 
 @contextmanager
-def serving(command, folder, ready, *, seconds=90):
-    """Start a server in a folder; yield the first match of ``ready`` in what it prints."""
-    log = folder / "server.log"
-    # Nobody's own settings, and none of theirs written.
+def lab(folder, notebook):
+    """Serve JupyterLab on a folder, with nobody's own settings; yield the notebook's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
     own |= {"IPYTHONDIR": str(folder / "ipython"), "PYTHONUNBUFFERED": "1"}
     own |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "s"), "JUPYTERLAB_WORKSPACES_DIR": str(folder)}
@@ -62,19 +283,22 @@ def serving(command, folder, ready, *, seconds=90):
     quiet.mkdir(parents=True)
     announcements = "@jupyterlab/apputils-extension:announcements"  # a question over the page
     (quiet / "page_config.json").write_text(
-        f'{{"disabledExtensions": {{"{announcements}": true}}}}'
+        json.dumps({"disabledExtensions": {announcements: True}})
     )
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"]
+    command += [f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=test"]
+    command += ["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []
+    log = folder / "server.log"
     with log.open("w") as out:
         server = subprocess.Popen(
-            command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=os.environ | own
+            [*command, f"--notebook-dir={folder}"], stdout=out, stderr=out, env=os.environ | own
         )
     try:
-        end = time.monotonic() + seconds
-        while not (found := re.search(ready, log.read_text())):
-            if server.poll() is not None or time.monotonic() > end:
-                raise AssertionError(log.read_text()[-2000:])
+        end = time.monotonic() + 90
+        while not re.search("http://127", log.read_text()):
+            assert server.poll() is None and time.monotonic() < end, log.read_text()[-2000:]
             time.sleep(0.2)
-        yield found
+        yield f"http://127.0.0.1:{port}/lab/tree/{notebook}?token=test"
     finally:
         server.terminate()
         try:
@@ -84,86 +308,33 @@ def serving(command, folder, ready, *, seconds=90):
             server.wait()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(port):
-    """Wait until a server takes connections."""
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"nothing listens on port {port}")
-
-
-def drag_changes_picture_and_text(page):
-    """Move the last slider of training steps by a key, as a drag would, and look what follows."""
-    slider = page.locator(".widget-slider", has_text=re.compile("step")).last
-    explorer = slider.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')][1]")
-    picture = explorer.locator("img.widget-image").first
-    text = explorer.locator(":scope > .widget-html").last
-    slider.scroll_into_view_if_needed()
-    before = picture.get_attribute("src"), text.inner_text()
-    slider.locator(".noUi-handle").focus()
-    for _ in range(2):
-        page.keyboard.press("ArrowRight")
-    changed = "([image, source]) => image.src !== source"
-    page.wait_for_function(changed, arg=[picture.element_handle(), before[0]])
-    page.wait_for_timeout(1500)  # the second move
-    assert text.inner_text() != before[1]
-    assert picture.evaluate("image => image.complete && image.naturalWidth > 300")
-
-
-def test_a_notebook_in_jupyterlab(page, screenshot, tmp_path):
-    name = "02_gradient_imbalance.ipynb"
-    shutil.copy(ROOT / "notebooks" / name, tmp_path)
-    port, token = free_port(), "only-for-this-test"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"]
-    command += [f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-    command += ["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []
-    with serving([*command, f"--notebook-dir={tmp_path}"], tmp_path, "http://127"):
-        answers(port)
-        page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}")
-        page.locator(".jp-Notebook").wait_for()
+def test_an_explorer_in_jupyterlab(open_page, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    runs = [str(RECORDS / name) for name in ("baseline", "method")]
+    cell = nbformat.v4.new_code_cell(CELL.format(runs=runs))
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    book = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
+    nbformat.write(book, tmp_path / "explore.ipynb")
+    with lab(tmp_path, "explore.ipynb") as address:
+        page = open_page(address, offline=False)
         page.locator(".jp-NotebookPanel-toolbar").wait_for()
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        last = page.locator(".jp-CodeCell .jp-InputPrompt").last
-        page.wait_for_function(
-            "prompt => /[0-9]/.test(prompt.textContent)",
-            arg=last.element_handle(),
-            timeout=300_000,
-        )
+        page.locator(".js-plotly-plot").first.wait_for(timeout=120_000)
+        page.wait_for_timeout(2000)
+        element = "document.querySelector('.js-plotly-plot')"
+        assert page.evaluate(f"{element}.getBoundingClientRect().width") > 900
+        assert "crown (tail, 8 images)" in hover(page, element, 0, "crown")
+        before = heights(page, element)
+        page.locator(".widget-slider", has_text="training step").locator(".noUi-handle").focus()
+        page.keyboard.press("ArrowRight")
+        until(page, f"{element}.data[0].y[0] !== {before[0]}")
+        if SCREENSHOTS:
+            page.screenshot(path=Path(SCREENSHOTS) / "lab.png")
+        compare = page.locator(".widget-dropdown", has_text="compare with").locator("select")
+        compare.select_option("method")
+        until(page, f"{element}.data.length === 8")
         assert page.locator(".jp-OutputArea-output", has_text="Traceback").count() == 0
-        screenshot("lab_before")
-        drag_changes_picture_and_text(page)
-        screenshot("lab_after")
-
-
-def test_explorers_without_code(page, screenshot, tmp_path):
-    runs = tmp_path / "runs"
-    for run in (ROOT / "figures" / "records").iterdir():
-        shutil.copytree(run, runs / run.name)
-    command = [sys.executable, "-m", "ltml.cli", "explore", str(runs), "--no-browser"]
-    with serving([*command, "--port", str(free_port())], tmp_path, r"http://\S+") as address:
-        answers(int(re.search(r":(\d+)/", address[0])[1]))
-        refused = page.goto(address[0].split("?")[0])
-        assert "/login" in page.url or refused.status in (401, 403)  # not without the address
-        page.goto(address[0])
-        page.locator("img.widget-image").first.wait_for(timeout=120_000)
-        screenshot("explore_gradients")
-        drag_changes_picture_and_text(page)
-        for tab in ("Sampling", "Gradient balancing", "Feature diversity", "Compare runs"):
-            page.get_by_role("tab", name=tab).click()
-            page.wait_for_function(
-                "() => [...document.querySelectorAll('.widget-html p')]"
-                ".some(p => p.offsetParent && p.textContent.length > 20)"
-            )
-            page.wait_for_timeout(1500)
-            screenshot(f"explore_{tab.lower().replace(' ', '_')}")
-        assert page.locator(":text('Traceback')").count() == 0
+        if SCREENSHOTS:
+            page.screenshot(path=Path(SCREENSHOTS) / "lab_two.png")

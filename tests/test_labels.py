@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.sparse import csr_array
 
 from ltml import InputError, LabelMatrix
 
@@ -58,12 +59,35 @@ def test_groups_use_the_benchmarks_bounds():
 def test_openimages_size_fits_in_a_few_hundred_megabytes():
     rng = np.random.default_rng(0)
     N, C, each = 1_700_000, 600, 8
-    labels = LabelMatrix._from_csr(
-        np.arange(N + 1) * each, rng.integers(0, C, N * each), C, [str(c) for c in range(C)]
-    )
-    assert labels.indptr.nbytes + labels.indices.nbytes < 100e6
-    pairs = labels.subset(np.arange(100_000)).cooccurrence(normalize=False)
-    assert pairs.sum() == 100_000 * each**2
+    indices = (rng.integers(0, C, N)[:, None] + 7 * np.arange(each)) % C  # distinct in a row
+    data = np.ones(N * each, np.int8), indices.ravel(), np.arange(N + 1) * each
+    labels = LabelMatrix(csr_array(data, shape=(N, C)), [str(c) for c in range(C)])
+    matrix = labels.matrix
+    assert matrix.indptr.nbytes + matrix.indices.nbytes + matrix.data.nbytes < 125e6  # bytes
+    assert labels.cooccurrence(normalize=False).sum() == N * each**2
+
+
+@given(matrices)
+def test_takes_every_kind_of_matrix(Y):
+    labels = LabelMatrix(Y)
+    for other in (Y.tolist() if len(Y) else Y, Y.astype(bool), torch.tensor(Y), csr_array(Y)):
+        assert LabelMatrix(other) == labels
+    assert LabelMatrix(LabelMatrix(Y, [str(c) for c in range(Y.shape[1])])).class_names[0] == "0"
+
+
+@given(matrices, st.data())
+def test_rates_and_holders_are_those_of_the_dense_matrix(Y, data):
+    labels = LabelMatrix(Y)
+    p = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(Y), max_size=len(Y))))
+    assert np.allclose(labels.rates(p), p @ Y if len(Y) else np.zeros(Y.shape[1]))
+    classes = data.draw(st.lists(st.integers(0, Y.shape[1] - 1), min_size=1, unique=True))
+    assert labels.holding(classes).tolist() == Y[:, classes].any(1).tolist()
+
+
+def test_shows_counts_and_not_its_arrays():
+    labels = LabelMatrix.from_lists([[0]] * 150 + [[1]] * 3, ["person", "<sheep>"])
+    assert repr(labels) == "LabelMatrix(153 images, 2 classes: 1 head, 0 medium, 1 tail)"
+    assert "&lt;sheep&gt;</td><td>tail</td><td>3" in labels._repr_html_()
 
 
 @pytest.mark.parametrize(

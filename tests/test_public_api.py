@@ -11,8 +11,7 @@ import pytest
 
 import ltml
 from ltml import Recipe, Run, plots, widgets
-from ltml.build import check_recipe
-from ltml.runs import SCHEMA
+from ltml.run import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]
 API = ROOT / "tests" / "public_api.json"
@@ -62,7 +61,7 @@ def test_runs_of_every_version_stay_readable(schema, tmp_path):
     assert len(run.classes) == 20
     assert run.classes.ap.between(0, 1).all()
     assert run.metrics.step.is_monotonic_increasing
-    check_recipe(Recipe.from_dict(run.recipe))
+    Recipe.from_dict(run.recipe).check()
     plots.gradient_magnitudes(run)
     plots.group_bars(run)
     # and with what later versions may add
@@ -74,7 +73,7 @@ def test_runs_of_every_version_stay_readable(schema, tmp_path):
     table = pd.read_csv(later / "per_class.csv").assign(a_later_column=0)
     table.to_csv(later / "per_class.csv", index=False)
     assert len(Run.load(later).classes) == 20
-    check_recipe(Recipe.from_dict(Run.load(later).recipe))
+    Recipe.from_dict(Run.load(later).recipe).check()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import Recipe, data, loop
+from ltml import Recipe, data, train
 from ltml.ranks import Ranks
 
 # Batch norm over processes exists on GPUs only: this network has none. No random views, since each
@@ -23,25 +23,27 @@ RECIPE = Recipe(
     steps=24,
     warmup=5,
     lr=1e-3,
+    evaluate_every=1,
     device="cpu",
 )
 WORKER = """
 import json, os, pathlib, sys
 import torch
 from torch import nn
-from ltml import Recipe, data, fit, loop
+from ltml import Recipe, data, fit, train as training
 
 torch.set_num_threads(1)
 recipe, out = Recipe(**json.loads(sys.argv[1])), sys.argv[2]
-build = loop.build_model
+build = training.build_model
 
-def without_batch_norm(recipe, labels):
-    model = build(recipe, labels)
-    layers = [m for m in model.backbone if not isinstance(m, nn.BatchNorm2d)]
-    model.backbone = nn.Sequential(*layers)
+def without_batch_norm(*args):
+    model = build(*args)
+    for name, module in list(model.backbone.named_children()):
+        if isinstance(module, nn.BatchNorm2d):
+            setattr(model.backbone, name, nn.Identity())
     return model
 
-loop.build_model = without_batch_norm
+training.build_model = without_batch_norm
 tiny = data.load("pictograms", scale=0.1, image_size=24, test_images=81)
 
 def train():
@@ -92,11 +94,71 @@ def test_two_processes_leave_the_run_that_one_does(tmp_path):
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
 
 
+DROPOUT = """
+import json, sys
+import torch
+from torch import nn
+from ltml import Recipe, data, fit, resume, train as training
+
+torch.set_num_threads(1)
+recipe, out, step = Recipe(**json.loads(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+build, take_step = training.build_model, training.Training.take_step
+
+def with_dropout(*args):
+    model = build(*args)
+    model.backbone.add_module("dropout", nn.Dropout(0.3))
+    return model
+
+class Stopped(Exception):
+    pass
+
+def stopping(self, *args):
+    if self.step == step:
+        raise Stopped
+    take_step(self, *args)
+
+training.build_model = with_dropout
+tiny = data.load("pictograms", scale=0.1, image_size=24, test_images=81)
+if step:
+    training.Training.take_step = stopping
+    try:
+        fit(recipe, data=tiny, out=out, progress=False)
+    except Stopped:
+        pass
+    training.Training.take_step = take_step
+    resume(out, data=tiny, progress=False)
+else:
+    fit(recipe, data=tiny, out=out, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_every_process_goes_on_with_its_own_random_state(tmp_path):
+    """Dropout draws from torch's own generator, and differently in each process."""
+    fields = {k: v for k, v in vars(RECIPE).items() if v != getattr(Recipe(), k)}
+    worker = tmp_path / "worker.py"
+    worker.write_text(DROPOUT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(worker), json.dumps(fields)]
+    for name, step in (("whole", 0), ("resumed", 20)):
+        done = subprocess.run(
+            [*command, str(tmp_path / name), str(step)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+    for name in ("metrics.csv", "per_class.csv"):
+        whole, resumed = (pd.read_csv(tmp_path / run / name) for run in ("whole", "resumed"))
+        pd.testing.assert_frame_equal(resumed, whole, rtol=1e-5)
+
+
 def test_on_its_own_a_process_is_all_there_is():
     alone = Ranks.join("cpu")
     assert (alone, alone.first) == (Ranks(0, 1), True)
     x = torch.arange(3.0)
-    assert torch.equal(alone.gathered(x, 3), x)
+    assert torch.equal(alone.interleaved(x, 3), x)
+    assert alone.gathered("a") == ["a"]
     assert torch.equal(alone.mean(x.clone()), x)
     assert alone.told("a") == "a"
     model = nn.Linear(1, 1)
@@ -107,7 +169,7 @@ def test_on_its_own_a_process_is_all_there_is():
 def test_random_views_differ_between_processes_and_do_not_hang_on_their_number(tmp_path):
     """A step's draws are numbered by step and process: one process draws as it always did."""
     tiny = data.load("pictograms", scale=0.1, image_size=24, test_images=40)
-    loader = loop.Loader(tiny.train, image_size=24, augment="shift")
+    loader = train.Loader(tiny.train, image_size=24, augment="shift")
     index = [torch.arange(8)] * 2
     first, second = (images for images, _ in loader.batches(index, seed=0, numbers=[0, 1]))
     again = next(loader.batches(index, seed=0))[0]

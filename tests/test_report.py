@@ -1,84 +1,185 @@
+"""The page of a report, as a file: what is in it, and that nothing can get out of it or in."""
+
+import base64
+import hashlib
+import json
 import re
 import shutil
+import webbrowser
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
+import numpy as np
+import pandas as pd
 import pytest
+from synthetic import write_run
 
-matplotlib.use("Agg")
-
-from ltml import InputError, Run
-from ltml.report import write_report
+from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix, Run
+from ltml.report import open_report, write_report
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
 
 
 class Page(HTMLParser):
-    """What a page shows and what it asks for."""
+    """What a page holds and what it asks for."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.asked, self.alts, self.open = [], [], [], []
+        self.tags, self.asked, self.scripts, self.policy, self.open = [], [], [], "", []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
         attrs = dict(attrs)
-        self.asked += [attrs[key] for key in ("src", "href") if key in attrs]
-        if tag == "img":
-            self.alts.append(attrs["alt"])
-        if tag not in ("meta", "img", "br", "link"):
+        self.tags.append(tag)
+        self.asked += [attrs[key] for key in ("src", "href", "action") if key in attrs]
+        if attrs.get("http-equiv") == "Content-Security-Policy":
+            self.policy = attrs["content"]
+        if tag == "script":
+            self.scripts.append([attrs, ""])
+        if tag not in ("meta", "input", "option"):
             self.open.append(tag)
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1][1] += data
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
+    @property
+    def data(self):
+        (found,) = [text for attrs, text in self.scripts if attrs.get("id") == "data"]
+        return json.loads(found)
 
-def test_the_page_asks_for_nothing_and_reads_without_pictures(tmp_path):
-    runs = [Run.load(RECORDS / name) for name in ("baseline", "method")]
-    text = write_report(runs, tmp_path / "new" / "report.html").read_text()
-    page = Page(text)
+
+@pytest.fixture(scope="module")
+def runs():
+    return [Run.load(RECORDS / name) for name in ("baseline", "method")]
+
+
+def page_of(runs, path, **options):
+    return Page(write_report(runs, path, **options).read_text(encoding="utf-8"))
+
+
+def test_it_asks_for_nothing_and_runs_only_its_own_script(runs, tmp_path):
+    page = page_of(runs, tmp_path / "new" / "report.html")
     assert page.open == []
-    assert {address[:5] for address in page.asked} == {"data:"}
-    assert not {"script", "iframe", "link", "object"} & set(page.tags)
-    assert "default-src 'none'" in text
-    assert len(page.alts) == 3 + 2 * 2
-    assert all(page.alts)
-    for run in runs:  # the overview's numbers and each class's
-        assert f"<td>{100 * run.summary['tail']:.4g}" in text
-        assert all(f"<td>{name}</td>" in text for name in run.classes["class"])
+    assert page.asked == []
+    assert not {"iframe", "link", "object", "img"} & set(page.tags)
+    policy = dict(part.strip().split(" ", 1) for part in page.policy.split(";"))
+    assert policy["default-src"] == "'none'"
+    scripts = [text for attrs, text in page.scripts if not attrs]
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert policy["script-src"].split() == [f"'sha256-{each}'" for each in hashes]
 
 
-def test_the_same_runs_give_the_same_page(tmp_path):
-    run = Run.load(RECORDS / "method")
-    pages = [write_report([run], tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
+def test_its_numbers_are_those_of_the_files(runs, tmp_path):
+    data = page_of(runs, tmp_path / "r.html").data
+    table = pd.read_csv(RECORDS / "method" / "per_class.csv")
+    entry = data["runs"][1]
+    names = data["tables"][entry["table"]]["names"]
+    for short, column in (("pos", "grad_pos"), ("neg", "grad_neg"), ("ap", "ap")):
+        values = np.frombuffer(base64.b64decode(entry[short]), "<f4").reshape(-1, 20)
+        grid = table.pivot(index="epoch", columns="class", values=column)[names]
+        assert np.allclose(values, grid, rtol=1e-6)
+    assert len(entry["said"]) == 1 + len(values)
+    overview = dict(
+        zip(
+            [name for name, _ in data["overview"]["columns"]],
+            data["overview"]["rows"][1],
+            strict=True,
+        )
+    )
+    assert overview["tail"] == pytest.approx(100 * runs[1].summary["tail"], abs=0.01)
+
+
+def test_the_same_runs_give_the_same_page(runs, tmp_path):
+    pages = [write_report(runs, tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
     assert pages[0] == pages[1]
 
 
 def test_names_cannot_break_out_of_the_page(tmp_path):
-    folder = tmp_path / "<script>alert(1)<&>"
+    folder = tmp_path / "<script>alert(1)<&>{{plotly}}"
     shutil.copytree(RECORDS / "method", folder)
+    evil = "</script><img src=x onerror=y>"
     for name in ("per_class.csv", "config.json"):
         path = folder / name
-        first = Run.load(RECORDS / "method").classes["class"][0]
-        path.write_text(re.sub(rf"\b{first}\b", "<img src=x onerror=y>", path.read_text()))
-    page = Page(write_report([Run.load(folder)], tmp_path / "r.html").read_text())
-    assert "script" not in page.tags
-    assert {address[:5] for address in page.asked} == {"data:"}
+        path.write_text(re.sub(r"\bcrown\b", evil, path.read_text()))
+    page = page_of([Run.load(folder)], tmp_path / "r.html")
+    assert len(page.scripts) == 3
+    assert page.asked == []
+    assert evil in page.data["tables"][0]["names"]
 
 
-def test_runs_of_other_classes_stand_on_one_page(tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(RECORDS / "method", other)
-    table = other / "per_class.csv"
-    table.write_text(table.read_text().replace("star", "sun"))
-    text = write_report([Run.load(RECORDS / "baseline"), Run.load(other)], tmp_path / "r.html")
-    assert len(Page(text.read_text()).alts) == 2 + 2 * 2  # all but the APs side by side
+def test_seeds_of_one_recipe_are_one_result(tmp_path):
+    runs = [Run.load(write_run(tmp_path / f"s{seed}", classes=20, seed=seed)) for seed in (0, 1)]
+    runs.append(Run.load(write_run(tmp_path / "other", classes=20, loss="dgb")))
+    facts = page_of(runs, tmp_path / "r.html").data["facts"]
+    assert [name for name, _ in facts["columns"]] == ["", "s0, s1", "other"]
+    rows = {row[0]: row[1:] for row in facts["rows"]}
+    tail = 100 * pd.Series([run.summary["tail"] for run in runs])
+    assert rows["tail"] == [f"{tail[:2].mean():.1f} ± {tail[:2].std():.1f}", f"{tail[2]:.1f}"]
+    assert rows["seeds"] == ["0, 1", "0"]
+    assert rows["loss"] == ["bce", "dgb"]
+    assert rows["average precision"][0].startswith("step-wise")
+    assert rows["software"] == ["torch 2.6 on cpu"] * 2
 
 
-@pytest.mark.parametrize(("runs", "out", "said"), [(0, "r.html", "no run"), (1, ".", "a folder")])
-def test_what_cannot_be_written_is_said(tmp_path, runs, out, said):
-    runs = [Run.load(RECORDS / "method")][:runs]
+def test_runs_of_other_classes_share_the_page(runs, tmp_path):
+    other = Run.load(write_run(tmp_path / "other", classes=20))
+    data = page_of([*runs, other], tmp_path / "r.html").data
+    assert [run["table"] for run in data["runs"]] == [0, 0, 1]
+
+
+def test_a_run_without_gradients_has_a_page(tmp_path):
+    folder = write_run(tmp_path / "run", classes=20, evaluated=False)
+    table = pd.read_csv(folder / "per_class.csv")
+    table.assign(grad_pos=np.nan, grad_neg=np.nan).to_csv(folder / "per_class.csv", index=False)
+    assert page_of([Run.load(folder)], tmp_path / "r.html").data["runs"][0]["said"] == []
+
+
+def test_an_ablation_beside_the_runs_is_shown(tmp_path):
+    run = Run.load(write_run(tmp_path / "run", classes=20))
+    assert "ablation" in page_of([run], tmp_path / "r.html").data["left_out"]
+    shutil.copy(RECORDS.parent / "ablation.csv", tmp_path)
+    data = page_of([run], tmp_path / "r.html").data
+    assert "ablation" not in data["left_out"]
+    assert "group · dgb · dem for all classes (98.0)" in data["said"]["ablation"]
+
+
+def test_class_rates_of_each_sampler_for_given_labels(tmp_path):
+    run = Run.load(write_run(tmp_path / "run", classes=20))
+    Y = np.random.default_rng(0).random((400, 5)) < [0.5, 0.3, 0.2, 0.04, 0.01]
+    labels = LabelMatrix(Y)
+    found = page_of([run], tmp_path / "r.html", labels=labels).data["sampling"]["labels"]
+    order = [labels.class_names.index(name) for name in found["names"]]
+    for entry, sampler in (
+        (found["class-aware"], ClassAwareSampler(labels, batch_size=64)),
+        (found["ridges"][0], GroupSampler(labels, batch_size=64)),
+        (found["ridges"][-1], GroupSampler(labels, batch_size=64, ridge=10)),
+    ):
+        p = sampler.image_probabilities()
+        assert np.allclose(entry["rates"], (p @ Y)[order], rtol=1e-4)
+        assert entry["square"] == pytest.approx((p**2).sum())
+
+
+def test_three_runs_stay_below_eight_megabytes(tmp_path):
+    runs = [
+        Run.load(write_run(tmp_path / f"r{s}", classes=1203, epochs=30, seed=s)) for s in (0, 1, 2)
+    ]
+    assert write_report(runs, tmp_path / "r.html").stat().st_size < 8e6
+
+
+def test_it_opens_in_the_browser(runs, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    path = open_report(runs[:1])
+    assert opened == [path.as_uri()]
+    assert path.is_file()
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize(("count", "out", "said"), [(0, "r.html", "no run"), (1, ".", "a folder")])
+def test_what_cannot_be_written_is_said(runs, tmp_path, count, out, said):
     with pytest.raises(InputError, match=said):
-        write_report(runs, tmp_path / out)
+        write_report(runs[:count], tmp_path / out)

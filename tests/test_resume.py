@@ -9,12 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import InputError, Recipe, data, fit, loop, resume
-from ltml.checkpoint import CURRENT, PREVIOUS, load_checkpoint, save_checkpoint
+from ltml import InputError, Recipe, data, fit, resume, train
+from ltml.train import CHECKPOINT, PREVIOUS, load_checkpoint, save_checkpoint
 
 # Everything that has a state of its own: DGB's buffers, augmentation, fusion, both moments of Adam.
 RECIPE = Recipe(
-    sampler="group", loss="dgb", diversity="dem", pairs=True, batch_size=16, steps=24, warmup=5
+    sampler="group",
+    loss="dgb",
+    diversity="dem",
+    head_options={"pairs": True},
+    batch_size=16,
+    steps=24,
+    warmup=5,
+    evaluate_every=1,
 )
 TABLES = ("metrics.csv", "per_class.csv")
 
@@ -35,14 +42,14 @@ def whole(tiny, tmp_path_factory):
 
 def stop_at(monkeypatch, step):
     """Raise in the middle of a step: after its gradient, before the weights move."""
-    look = loop.Divergence.look
+    see = train.Divergence.see
 
     def stopping(self, at, *values):
         if at == step and len(values) == 2:  # loss and gradient norm
             raise StopError
-        look(self, at, *values)
+        see(self, at, *values)
 
-    monkeypatch.setattr(loop.Divergence, "look", stopping)
+    monkeypatch.setattr(train.Divergence, "see", stopping)
 
 
 def interrupted(monkeypatch, step, **options):
@@ -71,7 +78,7 @@ def test_goes_on_exactly_after_any_step(tiny, whole, tmp_path, monkeypatch, step
     assert load_checkpoint(tmp_path / "run") is None or step > 0
     run = resume(tmp_path / "run", data=tiny, progress=False)
     same(run, whole)
-    assert not {CURRENT, PREVIOUS, ".lock"} & {p.name for p in run.path.iterdir()}
+    assert not {CHECKPOINT, PREVIOUS, ".lock"} & {p.name for p in run.path.iterdir()}
 
 
 def test_a_finished_run_is_returned_as_it_is(tiny, whole):
@@ -81,14 +88,14 @@ def test_a_finished_run_is_returned_as_it_is(tiny, whole):
 
 
 def test_dropout_goes_on_exactly_too(tiny, tmp_path, monkeypatch):
-    build = loop.build_model
+    build = train.build_model
 
-    def with_dropout(recipe, labels):
-        model = build(recipe, labels)
+    def with_dropout(*args):
+        model = build(*args)
         model.backbone.add_module("dropout", nn.Dropout(0.3))
         return model
 
-    monkeypatch.setattr(loop, "build_model", with_dropout)
+    monkeypatch.setattr(train, "build_model", with_dropout)
     torch.manual_seed(1)
     recipe = replace(RECIPE, steps=12)
     one = fit(recipe, data=tiny, out=tmp_path / "one", progress=False)
@@ -106,7 +113,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 ):
     options = {"data": tiny, "out": tmp_path / "run", "save_minutes": 0}
     interrupted(monkeypatch, 20, recipe=RECIPE, **options)
-    path = tmp_path / "run" / CURRENT
+    path = tmp_path / "run" / CHECKPOINT
     content = bytearray(path.read_bytes())
     if harm == "cut":
         path.write_bytes(content[: len(content) // 2])
@@ -123,7 +130,7 @@ def test_without_a_whole_checkpoint_it_says_so(tmp_path):
     for n in range(2):
         save_checkpoint(tmp_path, {"n": n})
     assert load_checkpoint(tmp_path) == {"n": 1}
-    for name in (CURRENT, PREVIOUS):
+    for name in (CHECKPOINT, PREVIOUS):
         (tmp_path / name).write_bytes(b"short")
     with pytest.raises(InputError, match="are damaged"):
         load_checkpoint(tmp_path)

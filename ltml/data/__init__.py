@@ -2,20 +2,29 @@
 
 import importlib
 import inspect
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from ltml.errors import InputError
+from ltml.files import quote
 from ltml.labels import LabelMatrix
+from ltml.options import build, choose
 
-__all__ = ["DATASETS", "LongTailData", "Split", "load"]
+if TYPE_CHECKING:  # torch takes seconds to import, which checking data need not wait for
+    from PIL.Image import Image
+    from torch import Tensor
 
-# name -> module:function(root=..., train_split=..., test_split=..., **options); imported on use, so
-# that pycocotools is needed only by those who read COCO files.
+    from ltml.data.frames import from_dataset, from_frame
+
+__all__ = ["DATASETS", "LongTailData", "Split", "from_dataset", "from_frame", "load"]
+
+# name -> module:function, imported on use; its keyword-only parameters are the data set's options
 DATASETS = {
     "pictograms": "ltml.data.pictograms:load",
     "voc": "ltml.data.voc:load",
@@ -26,17 +35,23 @@ DATASETS = {
 }
 
 
-@dataclass(frozen=True)
+def __getattr__(name: str):
+    if name in ("from_dataset", "from_frame"):
+        return getattr(importlib.import_module("ltml.data.frames"), name)
+    raise AttributeError(f"module 'ltml.data' has no attribute {name!r}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """One split of a data set: images and their labels.
+    """Hold one split of a data set: images and their labels.
 
     Args:
-        images: uint8 tensor ``(N, 3, H, W)``, or ``N`` paths of image files, decoded by the loader.
+        images: uint8 tensor ``(N, 3, H, W)``, or a sequence of ``N`` image files or PIL images.
         labels: ``(N, C)``.
         ids: ``N`` names by which messages and reports call the images.
     """
 
-    images: Tensor | Sequence[Path]
+    images: "Tensor | Sequence[Path | Image]"
     labels: LabelMatrix
     ids: Sequence[str]
 
@@ -44,35 +59,52 @@ class Split:
         sizes = len(self.images), len(self.labels), len(self.ids)
         if len(set(sizes)) != 1:
             raise InputError(
-                "images, labels and ids number {}, {}, {}; give as many".format(*sizes)
+                "images, labels and ids number {}, {} and {}; give one each".format(*sizes)
             )
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return repr(self.labels).replace("LabelMatrix", "Split", 1)
+
     def subset(self, index) -> "Split":
-        """The given images (integer indices or a mask), in the given order."""
+        """Select images by integer indices or a mask, in the given order."""
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else index
-        if isinstance(self.images, Tensor):
-            images = self.images[index]
-        else:
-            images = [self.images[i] for i in index]
+        whole = hasattr(self.images, "dtype")
+        images = self.images[index] if whole else [self.images[i] for i in index]
         return Split(images, self.labels.subset(index), [self.ids[i] for i in index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LongTailData:
-    """A data set with a long-tailed training split. Groups are always those of ``train``."""
+    """Hold a data set with a long-tailed training split, by whose counts classes are grouped.
+
+    Args:
+        name: what reports call it.
+        train: split to train on.
+        test: split to test on.
+        val: split to choose settings on, if there is one.
+
+    Raises:
+        InputError: if the splits' class names differ, or a split has no label.
+    """
 
     name: str
     train: Split
     test: Split
+    val: Split | None = None
 
     def __post_init__(self):
-        if self.train.labels.class_names != self.test.labels.class_names:
-            raise InputError(f"{self.name}: train and test have different class names")
-        for name, split in (("train", self.train), ("test", self.test)):
+        for name, split in self.splits.items():
+            ours, theirs = self.class_names, split.labels.class_names
+            if ours != theirs:
+                differ = ", ".join(map(quote, sorted(set(ours) ^ set(theirs))[:10]))
+                raise InputError(
+                    f"{self.name}: the classes of the train split ({len(ours)}) and the {name} "
+                    f"split ({len(theirs)}) differ in {differ or 'their order'}; make them the same"
+                )
             if not split.labels.counts.any():
                 raise InputError(
                     f"{self.name}: the {name} split has {len(split)} images and no label; "
@@ -80,9 +112,23 @@ class LongTailData:
                 )
 
     @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, ``train`` first."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """``C`` names in column order."""
         return self.train.labels.class_names
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={split!r}" for name, split in self.splits.items())
+        return f"LongTailData({self.name!r}, {parts})"
+
+    def _repr_html_(self) -> str:
+        sizes = ", ".join(f"{name} {len(split):,} images" for name, split in self.splits.items())
+        return f"<p>{escape(self.name)}: {sizes}</p>" + self.train.labels._repr_html_()
 
 
 def load(name: str = "pictograms", *, root: str | Path | None = None, **options) -> LongTailData:
@@ -97,27 +143,45 @@ def load(name: str = "pictograms", *, root: str | Path | None = None, **options)
         InputError: if the name, the root or an option is unknown, or the data are broken.
 
     Example:
-        >>> data = load("pictograms", scale=0.1, image_size=24)
-        >>> data.train.images.shape[1:]
-        torch.Size([3, 24, 24])
+        >>> load("pictograms", scale=0.1, image_size=24).train
+        Split(115 images, 20 classes: 0 head, 4 medium, 16 tail)
     """
-    if name not in DATASETS:
-        raise InputError(f"data {name!r} is unknown; choose from {', '.join(DATASETS)}")
+    module, function = choose("data", name, DATASETS).split(":")
+    loader = getattr(importlib.import_module(module), function)
+    takes_root = "root" in inspect.signature(loader).parameters
+    if takes_root and root is None:
+        raise InputError(f"data {name!r} needs root: give the folder that holds the data")
+    if root is not None and not takes_root:
+        raise InputError(f"data {name!r} takes no root; leave it out")
     if root is not None and not Path(root).is_dir():
         raise InputError(f"root {str(root)!r} is not a folder; give the folder that holds the data")
-    module, function = DATASETS[name].split(":")
-    try:
-        loader = getattr(importlib.import_module(module), function)
-    except ModuleNotFoundError as error:
-        if error.name != "pycocotools":
-            raise
-        raise InputError(
-            f"data {name!r} needs pycocotools; install it with: pip install 'ltml[coco]'"
-        ) from error
-    if root is not None:
-        options["root"] = Path(root)
-    try:
-        inspect.signature(loader).bind(**options)
-    except TypeError as error:
-        raise InputError(f"data {name!r}: {error}; give it, or leave it out") from error
-    return loader(**options)
+    return build(loader, f"data {name!r}", options, root=root)
+
+
+class Rows(NamedTuple):
+    """A split as its reader finds it: ``read`` returns path and class indices of each image."""
+
+    source: Path
+    class_names: tuple[str, ...]
+    read: dict[str, Callable[[], tuple[Path, list[int]]]]
+
+    def split(self) -> Split:
+        """Read every image's labels."""
+        found = [read() for read in self.read.values()]
+        labels = LabelMatrix.from_lists([row for _, row in found], self.class_names)
+        return Split([path for path, _ in found], labels, list(self.read))
+
+
+def find_list(folders: Iterable[Path], *names: str) -> Path:
+    """Find the list of training ids of a long-tailed benchmark."""
+    places = [folder / name for folder in folders for name in names]
+    for path in filter(is_file, places):
+        return path
+    raise InputError(
+        f"the list of training ids is missing; put it at {places[0]} or give its path as id_list="
+    )
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file, whatever name a list gives it."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises on too long a name

@@ -1,19 +1,26 @@
-"""Random views of a batch, each image with its own, computed where the batch lies."""
+"""Random views of a batch, each image with its own, computed where the batch is."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from ltml.errors import InputError
-
-__all__ = ["AUGMENTATIONS", "RandomColor", "RandomCrop", "RandomShift", "make_augmentation"]
-
-# Torchvision draws one set of parameters for a whole batch. These are v2 transforms as well,
-# and can be composed with any other, but draw them for each image and from a given generator.
+__all__ = ["AUGMENTATIONS", "RandomColor", "RandomCrop", "RandomShift"]
 
 
-class RandomShift(v2.Transform):
+class _PerImage(v2.Transform):
+    """A torchvision transform that samples parameters for each image, not once for the batch.
+
+    ``generator`` is what they are sampled from; None: torch's own.
+    """
+
+    generator: torch.Generator | None = None
+
+    def _rand(self, images: Tensor, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.generator, device=images.device)
+
+
+class RandomShift(_PerImage):
     """Shift each image by whole pixels, its edge repeated, and mirror it: sharp as it was.
 
     Args:
@@ -24,13 +31,11 @@ class RandomShift(v2.Transform):
     def __init__(self, *, shift: float = 0.08, flip: float = 0.5):
         super().__init__()
         self.shift, self.flip = shift, flip
-        self.generator: torch.Generator | None = None
 
     def make_params(self, flat_inputs) -> dict:
-        """Which row and column each pixel comes from, ``(B, H)`` and ``(B, W)``."""
-        images = flat_inputs[0]
-        (B, _, H, W), device = images.shape, images.device
-        u = torch.rand(3, B, 1, generator=self.generator, device=device)
+        """Sample the row and column that each pixel comes from, ``(B, H)`` and ``(B, W)``."""
+        (B, _, H, W), device = flat_inputs[0].shape, flat_inputs[0].device
+        u = self._rand(flat_inputs[0], 3, B, 1)
         most = round(self.shift * max(H, W))
         dy, dx = (u[:2] * (2 * most + 1)).long() - most
         rows = (torch.arange(H, device=device) + dy).clamp(0, H - 1)
@@ -45,7 +50,7 @@ class RandomShift(v2.Transform):
         return inpt.flatten(2).gather(2, pixel).view_as(inpt)
 
 
-class RandomCrop(v2.Transform):
+class RandomCrop(_PerImage):
     """Cut a square out of each image, enlarge it to the image's size, and mirror it.
 
     Args:
@@ -56,12 +61,11 @@ class RandomCrop(v2.Transform):
     def __init__(self, *, zoom: float = 0.63, flip: float = 0.5):
         super().__init__()
         self.zoom, self.flip = zoom, flip
-        self.generator: torch.Generator | None = None
 
     def make_params(self, flat_inputs) -> dict:
-        """One affine matrix for each image, ``(B, 2, 3)``."""
+        """Sample one affine matrix for each image, ``(B, 2, 3)``."""
         images = flat_inputs[0]
-        u = torch.rand(4, len(images), generator=self.generator, device=images.device)
+        u = self._rand(images, 4, len(images))
         side = self.zoom + (1 - self.zoom) * u[0]
         theta = torch.zeros(len(images), 2, 3, device=images.device)
         theta[:, 0, 0] = torch.where(u[1] < self.flip, -side, side)
@@ -75,22 +79,20 @@ class RandomCrop(v2.Transform):
         return F.grid_sample(inpt, grid, padding_mode="reflection", align_corners=False)
 
 
-class RandomColor(v2.Transform):
+class RandomColor(_PerImage):
     """Change brightness, contrast and saturation of each image.
 
     Args:
-        strength: factors are drawn from ``[1 - strength, 1 + strength]``.
+        strength: factors are sampled from ``[1 - strength, 1 + strength]``.
     """
 
     def __init__(self, strength: float = 0.2):
         super().__init__()
         self.strength = strength
-        self.generator: torch.Generator | None = None
 
     def make_params(self, flat_inputs) -> dict:
-        """Three factors for each image, ``(3, B, 1, 1, 1)``."""
-        images = flat_inputs[0]
-        u = torch.rand(3, len(images), 1, 1, 1, generator=self.generator, device=images.device)
+        """Sample three factors for each image, ``(3, B, 1, 1, 1)``."""
+        u = self._rand(flat_inputs[0], 3, len(flat_inputs[0]), 1, 1, 1)
         return {"factors": 1 + self.strength * (2 * u - 1)}
 
     def transform(self, inpt: Tensor, params: dict) -> Tensor:
@@ -112,18 +114,3 @@ AUGMENTATIONS = {
     "light": lambda: [RandomShift()],
     "strong": lambda: [RandomCrop(), RandomColor(0.3)],
 }
-
-
-def make_augmentation(name: str) -> list[v2.Transform]:
-    """Look up a list of v2 transforms by name.
-
-    Raises:
-        InputError: if the name is unknown.
-
-    Example:
-        >>> make_augmentation("none")
-        []
-    """
-    if name not in AUGMENTATIONS:
-        raise InputError(f"augment {name!r} is unknown; choose from {', '.join(AUGMENTATIONS)}")
-    return AUGMENTATIONS[name]()

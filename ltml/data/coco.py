@@ -1,281 +1,187 @@
 """COCO: any instances file with its images, and the long-tailed benchmark COCO-LT."""
 
-import contextlib
-import io
-import math
 import posixpath
 import re
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from ltml.data import LongTailData, Split
+from ltml.data import LongTailData, Rows, find_list, is_file
 from ltml.errors import InputError
-from ltml.files import Root, check_class_names, check_name, quote, read_json, read_list
-from ltml.labels import LabelMatrix
+from ltml.files import check_class_names, quote, read_json, read_list
 
-__all__ = ["load", "load_coco_lt", "read_instances"]
+__all__ = ["load", "load_coco_lt", "read_instances", "read_lt_ids"]
 
-_FIELDS = {
+_FIELDS = {  # and their types; those of _UNIQUE identify an entry
     "images": {"id": int, "file_name": str},
     "categories": {"id": int, "name": str},
     "annotations": {"image_id": int, "category_id": int, "bbox": list},
 }
+_UNIQUE = {("images", "id"), ("images", "file_name"), ("categories", "id")}
 # The published COCO-LT list is plain text under both names; it is never unpickled. (A stray
-# longtail2017img_id.pkl lies beside it, which is another split.)
+# longtail2017img_id.pkl beside it is another split.)
 _LT_LISTS = ("longtail2017/img_id.txt", "longtail2017/img_id.pkl", "img_id.txt")
 _LT_ID = re.compile(r"(?:\./)?(?:train2017/)?([0-9]{1,12})(?:\.jpg)?")
 
 
-def read_instances(path: str | Path):
-    """Read a COCO instances file into pycocotools' index, every entry checked.
+def load(
+    *,
+    root: str | Path,
+    train_split: str = "train2017",
+    test_split: str = "val2017",
+    val_split: str | None = None,
+) -> LongTailData:
+    """Load splits of a folder in COCO's layout.
 
-    Returns:
-        ``pycocotools.coco.COCO``; segmentation masks are left out to save memory.
+    An image has a label for every category with a box of some area in it, crowds too; images
+    without labels are kept. Columns are the categories by ascending id.
+
+    Args:
+        root: folder with ``annotations/instances_<split>.json`` and the images in ``<split>/`` or
+            ``images/<split>/``; a ``file_name`` may be an absolute path.
+        train_split, test_split, val_split: the splits' names.
+
+    Raises:
+        InputError: naming the file and entry, if anything is missing or broken.
+    """
+    splits = [split for split in (train_split, test_split, val_split) if split is not None]
+    return LongTailData("coco", *(rows(root, split).split() for split in splits))
+
+
+def load_coco_lt(
+    *,
+    root: str | Path,
+    id_list: str | Path | None = None,
+    test_split: str = "val2017",
+    val_split: str | None = None,
+) -> LongTailData:
+    """Load COCO-LT: 1909 long-tailed training images of train2017, and the 5000 of val2017.
+
+    Only the listed training images need to be on the disk. See Wu et al., ECCV 2020,
+    https://arxiv.org/abs/2007.09654.
+
+    Args:
+        root: COCO's folder, as for :func:`load`.
+        id_list: the published list of training ids; see :func:`read_lt_ids`. Default:
+            ``longtail2017/img_id.txt``, ``longtail2017/img_id.pkl`` or ``img_id.txt`` under
+            ``root``.
+        test_split, val_split: splits, as for :func:`load`.
+    """
+    train = lt_rows(root, id_list).split()
+    splits = [split for split in (test_split, val_split) if split is not None]
+    return LongTailData("coco-lt", train, *(rows(root, split).split() for split in splits))
+
+
+class Instances(NamedTuple):
+    """What an instances file says: image id -> entry, class names, image id -> class indices."""
+
+    images: dict[int, dict]
+    class_names: tuple[str, ...]
+    labels: dict[int, set[int]]
+
+
+def read_instances(path: str | Path) -> Instances:
+    """Read a COCO instances file.
 
     Raises:
         InputError: naming the file and the entry, if it is no instances file or contradicts itself.
     """
-    from pycocotools.coco import COCO
-
     # 450 MB for train2017, mostly masks.
-    dataset = read_json(path, limit=None, drop=("segmentation",))
-    _check(path, dataset)
-    coco = COCO()
-    coco.dataset = dataset
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        coco.createIndex()
-    return coco
-
-
-def _check(path, dataset):
-    """Raise unless ``dataset`` is an instances file in which every reference resolves."""
-    if not isinstance(dataset, dict):
-        raise InputError(f"{path} holds {quote(dataset)}, not a COCO instances file (an object)")
+    dataset, seen = read_json(path, limit=None, drop=("segmentation",)), {}
     for key, fields in _FIELDS.items():
-        entries = dataset.get(key)
-        if not isinstance(entries, list):
-            raise InputError(
-                f"{path} is not a COCO instances file: {key!r} "
-                + ("is missing" if key not in dataset else "is not a list")
-            )
-        for i, entry in enumerate(entries):
-            if not isinstance(entry, dict):
-                raise InputError(f"{path}: {key}[{i}] is {quote(entry)}; give an object")
-            for field, kind in fields.items():
-                # type(), not isinstance(): true is no id.
-                if type(entry.get(field)) is not kind:
-                    raise InputError(
-                        f"{path}: {key}[{i}] has "
-                        + (f"{field} {quote(entry[field])}" if field in entry else f"no {field!r}")
-                        + f"; give {'an integer' if kind is int else f'a {kind.__name__}'}"
-                    )
-    for key, field in (("images", "id"), ("images", "file_name"), ("categories", "id")):
-        seen = {}
+        if not isinstance(dataset, dict) or not isinstance(dataset.get(key), list):
+            raise InputError(f"{path} is not a COCO instances file: it has no list {key!r}")
         for i, entry in enumerate(dataset[key]):
-            value = entry[field]
-            if field == "file_name":
-                value = posixpath.normpath(value)  # ./1.jpg is 1.jpg
-            if seen.setdefault(value, i) != i:
-                raise InputError(
-                    f"{path}: {key}[{i}] has the {field} {quote(value)} of {key}[{seen[value]}]; "
-                    "give each its own"
-                )
-    check_class_names([entry["name"] for entry in dataset["categories"]], where=f"{path}")
-    images = {entry["id"] for entry in dataset["images"]}
-    categories = {entry["id"] for entry in dataset["categories"]}
+            for field, kind in fields.items():
+                value = entry.get(field) if isinstance(entry, dict) else None
+                wrong = None
+                if type(value) is not kind:  # not isinstance: true is no id
+                    wrong = f"; give {kind.__name__}"
+                elif (key, field) in _UNIQUE:
+                    same = posixpath.normpath(value) if kind is str else value  # ./1.jpg is 1.jpg
+                    if seen.setdefault((key, field, same), i) != i:
+                        wrong = f", as {key}[{seen[key, field, same]}] has; give each its own"
+                if wrong:
+                    raise InputError(f"{path}: {key}[{i}] has {field} {quote(value)}{wrong}")
+    images = {entry["id"]: entry for entry in dataset["images"]}
+    categories = sorted(dataset["categories"], key=lambda entry: entry["id"])
+    column = {entry["id"]: c for c, entry in enumerate(categories)}
+    labels = {}
     for i, entry in enumerate(dataset["annotations"]):
-        if entry["image_id"] not in images:
-            raise InputError(
-                f"{path}: annotations[{i}] is of image {quote(entry['image_id'])}, "
-                "which is not among its images"
-            )
-        if entry["category_id"] not in categories:
-            raise InputError(
-                f"{path}: annotations[{i}] has category {quote(entry['category_id'])}, "
-                "which is not among its categories"
-            )
-        box = entry["bbox"]
-        if len(box) != 4 or not all(type(v) in (int, float) and _finite(v) for v in box):
-            raise InputError(
-                f"{path}: annotations[{i}] has a bbox that is not [x, y, width, height] in pixels"
-            )
-        if type(entry.setdefault("id", i)) is not int:  # pycocotools indexes by it
-            raise InputError(
-                f"{path}: annotations[{i}] has id {quote(entry['id'])}; give an integer"
-            )
+        image, category, box = (entry[field] for field in _FIELDS["annotations"])
+        if image not in images or category not in column:
+            what = f"image {quote(image)} and category {quote(category)}"
+            raise InputError(f"{path}: annotations[{i}] is of {what}, not both of which are listed")
+        # the comparison fails for not-a-number and infinity
+        if len(box) != 4 or not all(type(v) in (int, float) and abs(v) < 1e9 for v in box):
+            raise InputError(f"{path}: annotations[{i}]'s bbox is not [x, y, width, height]")
+        if box[2] > 0 < box[3]:
+            labels.setdefault(image, set()).add(column[category])
+    names = check_class_names([entry["name"] for entry in categories], where=str(path))
+    return Instances(images, names, labels)
 
 
-def _finite(value) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond a float
-        return False
-
-
-def find_instances(root: Root, split: str) -> Path:
+def find_instances(root: str | Path, split: str) -> Path:
     """Find the instances file of a split."""
-    check_name(split, where=f"split {quote(split)}")
-    listing = root.find(f"annotations/instances_{split}.json", where=f"split {quote(split)}")
-    if listing is None:
-        folder = root.path / "annotations"
-        there = sorted(path.stem[10:] for path in folder.glob("instances_*.json"))
-        raise InputError(
-            f"split {quote(split)} needs {folder}/instances_{split}.json, which is missing; "
-            + (f"there are {', '.join(there[:10])}" if there else "give COCO's folder as root")
-        )
-    return listing
+    folder = Path(root, "annotations")
+    if is_file(path := folder / f"instances_{split}.json"):
+        return path
+    there = ", ".join(sorted(p.stem[10:] for p in folder.glob("instances_*.json")))
+    raise InputError(
+        f"split {quote(split)} has no instances_SPLIT.json in {folder}; "
+        f"{f'there are {there}' if there else 'give the folder of COCO as root'}"
+    )
 
 
-def image_folder(root: Root, split: str) -> str:
-    """Folder of a split's images, relative to the root."""
-    return split if (root.path / split).is_dir() else f"images/{split}"
+def image_folder(root: str | Path, split: str) -> Path:
+    """Folder of a split's images."""
+    plain, nested = Path(root, split), Path(root, "images", split)
+    return nested if nested.is_dir() and not plain.is_dir() else plain
 
 
-def labels_of(coco, image: int) -> list[int]:
-    """Categories with a box of some area in the image, crowds too."""
-    boxes = coco.imgToAnns.get(image, ())
-    return [b["category_id"] for b in boxes if b["bbox"][2] > 0 and b["bbox"][3] > 0]
+def rows(root: str | Path, split: str, only: dict[int, str] | None = None) -> Rows:
+    """Find the images of a split; ``only`` maps image ids to the places that name them."""
+    listing, folder = find_instances(root, split), image_folder(root, split)
+    found, read = read_instances(listing), {}
+    for image, where in (dict.fromkeys(found.images, listing) if only is None else only).items():
+        name = found.images.get(image, {}).get("file_name", image)
+        read[f"{split}/{name}"] = partial(_read, folder, found, image, where)
+    return Rows(listing, found.class_names, read)
 
 
-def _read_split(
-    root: Root, split: str, only: dict[int, str] | None = None
-) -> tuple[Split, dict[int, str]]:
-    """Read one split and its categories; ``only`` maps image ids to the places that name them."""
-    listing = find_instances(root, split)
-    coco = read_instances(listing)
-    category_ids = sorted(coco.getCatIds())
-    column = {category: c for c, category in enumerate(category_ids)}
-    if only is None:
-        image_ids = coco.getImgIds()
-        if not image_ids:
-            raise InputError(f"{listing} has no images; give a split with images")
-    else:
-        image_ids = list(only)
-        for image, where in only.items():
-            if image not in coco.imgs:
-                raise InputError(f"{where}: there is no image {image} in {listing}")
-    folder = image_folder(root, split)
-    images, lists, ids = [], [], []
-    for image in image_ids:
-        where = f"{listing}: image {quote(image)}"
-        name = check_name(coco.imgs[image]["file_name"], where=where, folders=True)
-        path = root.find(f"{folder}/{name}", where=where)
-        if path is None:
-            raise InputError(
-                f"{where}: {root.path / folder / name} is missing; add it, or correct the list"
-            )
-        images.append(path)
-        lists.append([column[category] for category in labels_of(coco, image)])
-        ids.append(f"{split}/{name}")
-    names = [coco.cats[category]["name"] for category in category_ids]
-    split = Split(images, LabelMatrix.from_lists(lists, names), ids)
-    return split, dict(zip(category_ids, names, strict=True))
-
-
-def _check_same_categories(
-    root: Root, train: str, test: str, of_train: dict[int, str], of_test: dict[int, str]
-):
-    for category in sorted(of_train.keys() | of_test.keys()):
-        if of_train.get(category) != of_test.get(category):
-            raise InputError(
-                f"category {quote(category)} is {quote(of_train.get(category))} in the training "
-                f"file and {quote(of_test.get(category))} in the test file; make the same of "
-                f"{find_instances(root, train)} and {find_instances(root, test)}"
-            )
-
-
-def load(
-    *, root: str | Path, train_split: str = "train2017", test_split: str = "val2017"
-) -> LongTailData:
-    """Load two splits of a folder in COCO's layout.
-
-    An image has a label for every category with a box of some area in it, crowds too; images
-    without labels are kept. Columns are the categories by ascending id; images stand in the order
-    of the file and are returned as paths, to be decoded by the loader.
-
-    Args:
-        root: folder with ``annotations/instances_<split>.json`` and the images in ``<split>/`` or
-            ``images/<split>/``.
-        train_split: split for training, such as ``"train2017"``.
-        test_split: split for testing.
-
-    Raises:
-        InputError: naming the file and entry, if anything is missing, broken or outside ``root``.
-    """
-    root = Root(root)
-    train, categories = _read_split(root, train_split)
-    test, test_categories = _read_split(root, test_split)
-    _check_same_categories(root, train_split, test_split, categories, test_categories)
-    return LongTailData("coco", train, test)
+def _read(folder: Path, found: Instances, image: int, where) -> tuple[Path, list[int]]:
+    if image not in found.images:
+        raise InputError(f"{where}: image {image} is not in the instances file; correct the list")
+    path = folder / found.images[image]["file_name"]
+    if not is_file(path):
+        name = quote(found.images[image]["file_name"])
+        raise InputError(f"{where}: the file of image {image}, {name} in {folder}, is missing")
+    return path, sorted(found.labels.get(image, ()))
 
 
 def read_lt_ids(path: str | Path) -> dict[int, str]:
     """Read the published COCO-LT list: an image of train2017 on each line.
 
-    It is read as text whatever its name, never unpickled. Accepted are ``554625``,
-    ``000000554625``, ``000000554625.jpg`` and ``train2017/000000554625.jpg``.
+    Accepted are ``554625``, ``000000554625``, ``000000554625.jpg`` and
+    ``train2017/000000554625.jpg``.
 
     Returns:
         Image id -> the file and line that names it, for messages.
 
     Raises:
-        InputError: naming the line, if one is of another form, or the image stands there twice.
+        InputError: naming the line, if it is of another form, or repeats an image.
     """
     ids = {}
     for line, name in read_list(path):
-        where = f"{path}, line {line}"
-        match = _LT_ID.fullmatch(name)
+        where, match = f"{path}, line {line}", _LT_ID.fullmatch(name)
         if match is None:
-            raise InputError(
-                f"{where}: {quote(name)} is no image of train2017; give an id such as 554625 "
-                "or a name such as train2017/000000554625.jpg"
-            )
-        image = int(match[1])
-        if image in ids:
-            raise InputError(
-                f"{where}: image {image} stands on {ids[image].rpartition(', ')[2]} "
-                "already; keep one"
-            )
-        ids[image] = where
+            raise InputError(f"{where}: {quote(name)} is no image of train2017, such as 554625")
+        if ids.setdefault(int(match[1]), where) != where:
+            raise InputError(f"{where}: image {int(match[1])} is on an earlier line too; keep one")
     return ids
 
 
-def find_lt_list(root: Root) -> Path:
-    """Find the file of COCO-LT's training ids."""
-    for name in _LT_LISTS:
-        path = root.find(name, where="COCO-LT's list")
-        if path is not None:
-            return path
-    raise InputError(
-        f"COCO-LT's list of training ids is missing; put it at {root.path / _LT_LISTS[0]} "
-        "or give its path as id_list="
-    )
-
-
-def load_coco_lt(
-    *, root: str | Path, id_list: str | Path | None = None, test_split: str = "val2017"
-) -> LongTailData:
-    """Load COCO-LT: 1909 long-tailed training images of train2017, and the 5000 of val2017.
-
-    Only the listed training images need to be on the disk. The 48 test images without a label are
-    kept.
-
-    References:
-        Wu et al., Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed
-        Datasets, ECCV 2020, https://arxiv.org/abs/2007.09654
-
-    Args:
-        root: COCO's folder, as for :func:`load`.
-        id_list: the published list of training ids; see :func:`read_lt_ids`. Default:
-            ``longtail2017/img_id.txt``, ``longtail2017/img_id.pkl`` (plain text all the same) or
-            ``img_id.txt`` under ``root``.
-        test_split: split for testing.
-
-    Raises:
-        InputError: naming the file and entry, if anything is missing, broken or outside ``root``.
-    """
-    root = Root(root)
-    id_list = find_lt_list(root) if id_list is None else id_list
-    train, categories = _read_split(root, "train2017", read_lt_ids(id_list))
-    test, test_categories = _read_split(root, test_split)
-    _check_same_categories(root, "train2017", test_split, categories, test_categories)
-    return LongTailData("coco-lt", train, test)
+def lt_rows(root: str | Path, id_list: str | Path | None = None) -> Rows:
+    """Find COCO-LT's training images; see :func:`load_coco_lt`."""
+    id_list = id_list or find_list([Path(root)], *_LT_LISTS)
+    return rows(root, "train2017", read_lt_ids(id_list))._replace(source=id_list)

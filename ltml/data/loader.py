@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,24 +17,23 @@ from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from ltml.data import LongTailData, Split
-from ltml.data.augment import make_augmentation
+from ltml.data.augment import AUGMENTATIONS
 from ltml.errors import InputError
+from ltml.options import choose
 from ltml.seeding import generator
 
-__all__ = ["Loader", "decode_image", "in_memory", "not_shown"]
+__all__ = ["MEAN", "STD", "Loader", "decode_image", "in_memory", "not_shown"]
 
 # ImageNet's statistics, which torchvision's weights expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREFETCH = 4  # batches decoded ahead where images do not fit in memory
 
 
-def decode_image(path: Path, size: int) -> Tensor:
-    """Read an image file upright, as RGB, squeezed to a square.
-
-    Squeezing keeps every object in view; cropping would cut labelled objects off.
+def decode_image(source: Path | Image.Image, size: int) -> Tensor:
+    """Read an image upright, as RGB, squeezed to a square, which keeps every object in view.
 
     Args:
-        path: a file that Pillow can read; greyscale, palette, CMYK, 16-bit and rotated ones too.
+        source: a PIL image or an image file; greyscale, palette, CMYK, 16-bit, rotated ones too.
         size: side of the result in pixels.
 
     Returns:
@@ -42,9 +42,11 @@ def decode_image(path: Path, size: int) -> Tensor:
     Raises:
         InputError: naming the file, if it is missing or broken.
     """
+    opened = isinstance(source, Image.Image)
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (size, size))  # lets JPEG decode at a fraction of its size
+        with nullcontext(source) if opened else Image.open(source) as image:
+            if not opened:
+                image.draft("RGB", (size, size))  # lets JPEG decode at a fraction of its size
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I") or image.mode == "F":
                 image = _in_8_bits(image)
@@ -53,9 +55,9 @@ def decode_image(path: Path, size: int) -> Tensor:
             image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
     except Exception as error:  # Pillow raises many kinds over damaged files
+        reason = str(error) or type(error).__name__
         raise InputError(
-            f"image {str(path)!r} cannot be decoded ({str(error) or type(error).__name__}); "
-            "replace the file, or drop it from the split"
+            f"image {str(source)!r} cannot be decoded ({reason}); replace it, or leave it out"
         ) from error
 
 
@@ -70,21 +72,29 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
 class Loader:
     """Turn index batches into ``(images, targets)`` on the device.
 
-    Image files are decoded once, by threads (Pillow releases the interpreter while it decodes), and
-    kept as uint8 on the device, or in the machine's memory, whichever first holds them with room to
-    spare; else they are decoded batch by batch, ahead of use.
+    Images are decoded once, by threads, and kept as uint8 on the device or in memory, whichever
+    first holds them with room to spare; else they are decoded batch by batch, ahead of use.
 
     Args:
         split: images and labels.
         image_size: side of the square images in pixels.
         device: where batches are wanted.
         augment: a name of :data:`ltml.data.augment.AUGMENTATIONS`, used where a seed is given.
+        mean: of each channel, for the normalisation; default: ImageNet's.
+        std: of each channel.
         keep: ``"device"``, ``"memory"``, ``"files"``, or None to choose by the room there is.
         workers: decoding threads; default: one a core.
         progress: show a bar while decoding.
 
     Raises:
         InputError: if an image is broken, or an argument is out of range.
+
+    Example:
+        >>> import ltml
+        >>> split = ltml.data.load("pictograms", scale=0.1).train
+        >>> images, targets = next(Loader(split, image_size=24).batches([[0, 5]]))
+        >>> images.shape, targets.shape
+        (torch.Size([2, 3, 24, 24]), torch.Size([2, 20]))
     """
 
     def __init__(
@@ -94,6 +104,8 @@ class Loader:
         image_size: int,
         device: str | torch.device = "cpu",
         augment: str = "none",
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
         keep: str | None = None,
         workers: int | None = None,
         progress: bool = False,
@@ -102,48 +114,38 @@ class Loader:
             raise InputError(f"image_size={image_size} is too small; give at least 8 pixels")
         if keep not in (None, "device", "memory", "files"):
             raise InputError(f"keep={keep!r} is unknown; choose device, memory, files or None")
+        self._random = choose("augment", augment, AUGMENTATIONS)()
+        self._plain = v2.Normalize(list(mean), list(std))
+        self._augment = v2.Compose([*self._random, self._plain])
         self.split, self.image_size, self.device = split, image_size, torch.device(device)
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or _cores()
         self.keep = keep or _where_it_fits(len(split) * 3 * image_size**2, self.device)
-        self.pixels = None
-        if self.keep != "files":
-            self.pixels = self._decode_all(progress)
-            if self.keep == "device":
-                self.pixels = self.pixels.to(self.device)
         self._padded = split.labels.padded().to(self.device)
-        self._random = make_augmentation(augment)
-        self._augment = v2.Compose([*self._random, v2.Normalize(MEAN, STD)])
-        self._plain = v2.Normalize(MEAN, STD)
+        self.pixels = None if self.keep == "files" else self._decode_all(progress)
+        if self.keep == "device":
+            self.pixels = self.pixels.to(self.device)
 
     def _decode_all(self, progress: bool) -> Tensor:
         images, size = self.split.images, self.image_size
-        if isinstance(images, Tensor):
-            if images.shape[-2:] == (size, size):
-                return images
-            return torch.cat(
-                [v2.functional.resize(part, [size, size]) for part in images.split(1024)]
-            )
+        if isinstance(images, Tensor) and images.shape[-2:] == (size, size):
+            return images
         out = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
         bar = tqdm(total=len(images), desc="decode", unit="img", disable=not_shown(progress))
-        with ThreadPoolExecutor(self.workers) as pool, bar:
-            try:
-                for i, image in enumerate(pool.map(lambda p: decode_image(p, size), images)):
-                    out[i] = image
-                    bar.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # do not decode the rest to report one
-                raise
+        with bar:
+            for index, pixels in self._decoded(torch.arange(len(images)).split(64)):
+                out[index] = pixels
+                bar.update(len(index))
         return out
 
     def targets(self, index: Tensor) -> Tensor:
-        """``(B, C)`` float targets of the given images, made on the device."""
+        """Return ``(B, C)`` float targets of the given images, made on the device."""
         C = self.split.labels.num_classes
         out = torch.zeros(len(index), C + 1, device=self.device)
         return out.scatter_(1, self._padded[index.to(self.device)], 1.0)[:, :C]
 
     def batches(
         self,
-        indices: Iterable[Tensor],
+        indices: Iterable[Sequence[int] | Tensor],
         *,
         seed: int | None = None,
         numbers: Iterable[int] | None = None,
@@ -151,18 +153,22 @@ class Loader:
         """Yield a batch for every index batch.
 
         Args:
-            indices: LongTensors of image indices, each ``(B,)``.
+            indices: image indices of each batch: a list, an array or a LongTensor ``(B,)``.
             seed: augment at random, as a function of the seed and the batch's number; None: do not.
-            numbers: of the batches, for training that goes on or is one of several; default: from
-                0.
+            numbers: of the batches, for resumed or parallel training; default: 0, 1, 2...
 
         Yields:
             images ``(B, 3, S, S)`` float, normalised, and targets ``(B, C)`` float.
         """
         numbers = count() if numbers is None else numbers
+        indices = (torch.as_tensor(index) for index in indices)
+        if (kept := self.pixels) is None:
+            batches = self._decoded(indices)
+        else:
+            batches = ((index, kept[index.to(kept.device)]) for index in indices)
         # numbers last: zip takes from its first argument before it sees the end of another
-        for (index, pixels), step in zip(self._pixels(indices), numbers, strict=False):
-            images = pixels.float() / 255
+        for (index, pixels), step in zip(batches, numbers, strict=False):
+            images = pixels.to(self.device, non_blocking=True).float() / 255
             if seed is None:
                 images = self._plain(images)
             else:
@@ -173,35 +179,25 @@ class Loader:
             # convolutions are faster so, on CPUs as on GPUs
             yield images.contiguous(memory_format=torch.channels_last), self.targets(index)
 
-    def _pixels(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each index batch with its uint8 pixels on the device."""
-        if self.pixels is not None:
+    def _decoded(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Decode each index batch, a few batches ahead of use."""
+        pool, waiting = ThreadPoolExecutor(self.workers), deque()
+        try:
             for index in indices:
-                pixels = self.pixels[index.to(self.pixels.device)]
-                yield index, pixels.to(self.device, non_blocking=True)
-            return
-        with ThreadPoolExecutor(self.workers) as pool:
-            waiting: deque = deque()
-            try:
-                for index in indices:
-                    files = [self._file(i) for i in index.tolist()]
-                    waiting.append((index, [pool.submit(*file) for file in files]))
-                    if len(waiting) > _PREFETCH:
-                        yield self._collect(*waiting.popleft())
-                while waiting:
-                    yield self._collect(*waiting.popleft())
-            finally:
-                pool.shutdown(cancel_futures=True)
+                waiting.append((index, [pool.submit(self._one, i) for i in index.tolist()]))
+                if len(waiting) > _PREFETCH:
+                    index, futures = waiting.popleft()
+                    yield index, torch.stack([future.result() for future in futures])
+            for index, futures in waiting:
+                yield index, torch.stack([future.result() for future in futures])
+        finally:
+            pool.shutdown(cancel_futures=True)  # do not decode the rest to report one
 
-    def _file(self, i: int):
-        images, size = self.split.images, self.image_size
-        if isinstance(images, Tensor):
-            return v2.functional.resize, images[i], [size, size]
-        return decode_image, images[i], size
-
-    def _collect(self, index: Tensor, futures: Sequence) -> tuple[Tensor, Tensor]:
-        pixels = torch.stack([future.result() for future in futures])
-        return index, pixels.to(self.device, non_blocking=True)
+    def _one(self, i: int) -> Tensor:
+        image, size = self.split.images[i], self.image_size
+        if isinstance(image, Tensor):
+            return v2.functional.resize(image, [size, size])
+        return decode_image(image, size)
 
 
 def in_memory(data: LongTailData, image_size: int, *, progress: bool = False) -> LongTailData:
@@ -211,12 +207,18 @@ def in_memory(data: LongTailData, image_size: int, *, progress: bool = False) ->
         pixels = Loader(split, image_size=image_size, progress=progress).pixels
         return split if pixels is None else replace(split, images=pixels)
 
-    return replace(data, train=decoded(data.train), test=decoded(data.test))
+    return replace(data, **{name: decoded(split) for name, split in data.splits.items()})
 
 
 def not_shown(progress: bool) -> bool | None:
     """``disable`` of a tqdm bar: None leaves it out where nobody watches, as in a log file."""
     return None if progress else True
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # which macOS and Windows lack
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _where_it_fits(size: int, device: torch.device) -> str:
@@ -225,6 +227,6 @@ def _where_it_fits(size: int, device: torch.device) -> str:
         return "device"
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # not told on this system
+    except (AttributeError, ValueError, OSError):  # not told on this system
         free = 8 * 2**30
     return "memory" if size < free / 2 else "files"

@@ -4,37 +4,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ltml.data import Split
 from ltml.labels import LabelMatrix
 
 __all__ = ["GLYPHS", "Scenes", "draw_scenes"]
 
 GLYPHS = {
-    "aeroplane": "\u2708",
-    "anchor": "\u2693",
-    "castle": "\u265c",
-    "cat": "\U0001f431",
-    "crown": "\u265b",
-    "cup": "\u2615",
-    "envelope": "\u2709",
-    "flag": "\u2691",
-    "flower": "\u273f",
-    "gear": "\u2699",
-    "hammer": "\u2692",
-    "knight": "\u265e",
-    "note": "\u266b",
-    "pencil": "\u270e",
-    "scissors": "\u2702",
-    "skull": "\u2620",
-    "snowflake": "\u2744",
-    "star": "\u2605",
-    "telephone": "\u260e",
-    "umbrella": "\u2602",
+    **{"aeroplane": "\u2708", "anchor": "\u2693", "castle": "\u265c", "cat": "\U0001f431"},
+    **{"crown": "\u265b", "cup": "\u2615", "envelope": "\u2709", "flag": "\u2691"},
+    **{"flower": "\u273f", "gear": "\u2699", "hammer": "\u2692", "knight": "\u265e"},
+    **{"note": "\u266b", "pencil": "\u270e", "scissors": "\u2702", "skull": "\u2620"},
+    **{"snowflake": "\u2744", "star": "\u2605", "telephone": "\u260e", "umbrella": "\u2602"},
 }
 _DISTRACTORS = "?%@&8\u25cf\u25a0\u25b2\u271a\u2794\u266f\u00a7"
 
@@ -43,24 +29,15 @@ _ANGLES = np.linspace(-28, 28, 13)  # degrees
 _CANDIDATES = 12  # places tried for a symbol; the one with least overlap is taken
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """Drawn images, and where each pictogram stands on them.
+@dataclass(frozen=True, eq=False, repr=False)
+class Scenes(Split):
+    """A split of drawn images that knows where each pictogram is."""
 
-    Args:
-        images: uint8 ``(N, 3, S, S)``.
-        labels: ``(N, 20)``.
-        boxes: int64 ``(M, 6)``, rows ``(image, class, x, y, width, height)`` in pixels, ordered by
-            image; a pictogram drawn twice has two rows.
-    """
-
-    images: np.ndarray
-    labels: LabelMatrix
-    boxes: np.ndarray
+    boxes: np.ndarray  # int64 (M, 6), rows (image, class, x, y, width, height) in pixels
 
 
 def draw_scenes(
-    labels: Iterable[np.ndarray], *, image_size: int = 40, clutter: float = 3.0, seed=0
+    labels: Iterable[np.ndarray], *, image_size: int = 40, clutter: float = 3.0, seed=0, name=""
 ) -> Scenes:
     """Draw one scene for each list of class indices.
 
@@ -71,9 +48,9 @@ def draw_scenes(
         image_size: side of the square images in pixels.
         clutter: mean number of distractors on an image.
         seed: an integer, or a sequence of them.
+        name: of the split, for the images' ids.
     """
-    labels = list(labels)
-    bank = _glyph_bank(image_size)
+    labels, bank = list(labels), _glyph_bank(image_size)
     images = np.empty((len(labels), 3, image_size, image_size), dtype=np.uint8)
     boxes = []
     for i, classes in enumerate(labels):
@@ -83,30 +60,24 @@ def draw_scenes(
         symbols = _place_symbols(rng, classes, bank, image_size, dark)
         for _ in range(rng.poisson(clutter)):
             _draw_distractor(rng, canvas, bank, dark)
-        for s in symbols:
-            _blend(canvas, s.mask, s.x, s.y, s.colour)
-            boxes.append((i, s.label, s.x, s.y, s.mask.shape[1], s.mask.shape[0]))
+        for label, mask, x, y, colour in symbols:
+            _blend(canvas, mask, x, y, colour)
+            boxes.append((i, label, x, y, mask.shape[1], mask.shape[0]))
         images[i] = np.rint(np.clip(canvas, 0, 1) * 255)
     return Scenes(
-        images,
+        torch.from_numpy(images),
         LabelMatrix.from_lists(labels, tuple(GLYPHS)),
+        [f"{name}/{i:06d}" for i in range(len(labels))],
         np.array(boxes, dtype=np.int64).reshape(-1, 6),
     )
-
-
-class _Symbol(NamedTuple):
-    label: int
-    mask: np.ndarray
-    x: int
-    y: int
-    colour: np.ndarray
 
 
 @lru_cache(maxsize=4)
 def _glyph_bank(image_size: int) -> list[list[list[np.ndarray]]]:
     """Masks in [0, 1] by glyph (classes, then distractors), size and angle, cropped to the ink."""
+    sizes = _SIZES * image_size
     return [
-        [[_shrink(image, share * image_size / side) for image in turned] for share in _SIZES]
+        [[_shrink(image, size / side) for image in turned] for size in sizes]
         for side, turned in _large_glyphs()
     ]
 
@@ -164,10 +135,11 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[:, None], centres[None, :]
 
 
-def _place_symbols(rng, classes, bank, size: int, dark: bool) -> list[_Symbol]:
+def _place_symbols(rng, classes, bank, size: int, dark: bool) -> list[tuple]:
+    """Choose ``(label, mask, x, y, colour)`` of each symbol."""
     classes = rng.permutation(np.asarray(classes, dtype=np.int64))
     if 0 < len(classes) < 3 and rng.random() < 0.2:
-        classes = np.append(classes, rng.choice(classes))  # one of them stands there twice
+        classes = np.append(classes, rng.choice(classes))  # one of them is there twice
     largest = len(_SIZES) if len(classes) < 4 else len(_SIZES) // 2  # a crowd stands closer
     symbols, taken = [], np.empty((0, 4))
     for label in classes.tolist():
@@ -182,7 +154,7 @@ def _place_symbols(rng, classes, bank, size: int, dark: bool) -> list[_Symbol]:
         x, y = corner[overlap.sum(1).argmin()].tolist()
         taken = np.vstack([taken, (x, y, x + w, y + h)])
         lightness = rng.uniform(0.75, 0.95) if dark else rng.uniform(0.05, 0.25)
-        symbols.append(_Symbol(label, mask, x, y, _colour(rng, lightness, 0.3)))
+        symbols.append((label, mask, x, y, _colour(rng, lightness, 0.3)))
     return symbols
 
 

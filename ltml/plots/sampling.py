@@ -1,343 +1,153 @@
-"""Figures of labels side by side, and of how often samplers draw each class."""
+"""Figures of which labels appear together, and of how often samplers sample each class."""
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import seaborn as sns
 from matplotlib.ticker import PercentFormatter
 
-from ltml.audit import Audit
-from ltml.batches import Sampler
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-from ltml.plots.drawn import (
-    SAMPLER_NAMES,
-    Drawn,
-    bands,
-    by_count,
-    class_rates_of,
-    group_of,
-    legend_above,
-    log_rates,
-    look,
-    rates_of,
-    ratio_of,
-    samplers_of,
-    series,
-    spans,
-    times,
-)
-from ltml.plots.style import GROUP_MARKERS, RUN_MARKERS, axes_for, class_axis, style
+from ltml.plots import frames, parts
+from ltml.plots.style import GREY, GROUP_MARKERS, style
 
 __all__ = ["class_rates", "cooccurrence", "frontier", "group_balance", "rate_sources"]
 
-_GLYPHS = dict(zip(RUN_MARKERS, "●■▲◆▼✚✖", strict=True))  # the markers, as text
-_GREY = "#555555"
 
-
-def cooccurrence(labels: LabelMatrix, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    r"""Draw :math:`P(j \mid i)`: of the images with class ``i`` (row), the share that holds ``j``.
-
-    Classes stand by descending count; lines part head, medium and tail.
+@style()
+def cooccurrence(labels, *, ax=None):
+    r"""Plot :math:`P(j \mid i)`: of the images with class ``i`` (row), the share that holds ``j``.
 
     Args:
         labels: training labels.
-        ax: where to draw; default: a new figure.
-
-    Raises:
-        InputError: if no class has an image.
     """
-    if not labels.counts.any():
-        raise InputError("labels hold no label on any image, so nothing stands beside anything")
-    table = by_count(labels.class_names, labels.group_of_class(), labels.counts)
-    order = table.index.to_numpy()
-    share = labels.cooccurrence()[np.ix_(order, order)]
-    C, few = len(order), len(order) <= 40
-    with style():
-        fig, ax = axes_for(ax, height=0.26 * C + 2.4 if few else 7.5)
-        picture = ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        fig.colorbar(
-            picture, ax=ax, label="share of the row's images", format=PercentFormatter(1), pad=0.01
-        )
-        ax.grid(False)
-        if C <= 25:
-            for i, j in np.argwhere((share >= 0.05) & ~np.eye(C, dtype=bool)):
-                color = "white" if share[i, j] > 0.6 else "#3B3B3B"
-                ax.text(
-                    j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", size=7, color=color
-                )
-        if few:
-            names = table["class"]
-            ax.set_xticks(range(C), names, rotation=45, ha="right", rotation_mode="anchor")
-            ax.set_yticks(
-                range(C), [f"{name} {n:,}" for name, n in zip(names, table["count"], strict=True)]
-            )
-        for start, end in spans(table.group):
-            if end < C:
-                ax.axhline(end - 0.5, color="black", lw=1.2)
-                ax.axvline(end - 0.5, color="black", lw=1.2)
-            ax.text(
-                (start + end - 1) / 2, -0.7, table.group[order[start]], ha="center", color=_GREY
-            )
-        by = "" if few else ", by descending training images"
-        ax.set_xlabel(f"also holds the class{by}")
-        ax.set_ylabel(f"of the images with the class, training images{'' if few else by[1:]}")
-        beside = np.where(np.eye(C, dtype=bool) | (table["count"].to_numpy()[:, None] == 0), 0, 1)
-        mean = (share * beside).sum(0) / np.maximum(beside.sum(0), 1)
-        top = mean.argmax()
-        ax.set_title(
-            f"An image of another class brings {table['class'][order[top]]} along in "
-            f"{100 * mean[top]:.0f} % of the cases",
-            pad=20,
-        )
+    frame = frames.cooccurrence(labels)
+    classes = frame.drop_duplicates("class")
+    names, C = classes["class"], len(classes)
+    grid = frame.pivot(index="class", columns="other", values="share").loc[names, names]
+    beside = grid.where(~np.eye(C, dtype=bool))
+    grid.index = names + classes["count"].map(" {:,}".format)
+    fig, ax = parts.axes_for(ax, width=min(0.3 * C + 3, 12), height=min(0.26 * C + 2.4, 11))
+    text = (100 * beside).map(lambda share: f"{share:.0f}" if share >= 5 else "")
+    options = {"annot": text.to_numpy(), "fmt": "", "annot_kws": {"size": 7}} if C <= 25 else {}
+    bar = {"label": "share of the row's images", "format": PercentFormatter(1), "pad": 0.01}
+    sns.heatmap(grid, ax=ax, cmap="Blues", vmin=0, vmax=1, cbar_kws=bar, **options)
+    parts.group_lines(ax, classes.group, both=True)
+    ax.set(xlabel="also holds the class", ylabel="of the images with the class, training images")
+    mean = 100 * beside[(classes["count"] > 0).to_numpy()].mean()
+    ax.set_title(
+        f"{mean.idxmax()} is on {mean.max():.0f} % of the images of another class, on average"
+    )
     return fig, ax
 
 
-def class_rates(drawn: Drawn, *, draws: str = "all", ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw how often samplers draw each class: images with the class per drawn image.
+@style()
+def class_rates(samplers, *, draws: str = "all", ax=None):
+    """Plot how often samplers sample each class: images with the class per sampled image.
 
     Args:
-        drawn: samplers or their audits, one or several, or name -> sampler or audit; or labels,
-            from which uniform, class-aware and group sampling then draw. What an audit counted is
-            drawn beside what was expected.
-        draws: ``"all"``; or ``"own"``, only what is drawn for the group of the class (where a
-            sampler draws for groups; this needs samplers).
-        ax: where to draw; default: a new figure.
-
-    Raises:
-        InputError: for data without a sampler, samplers of different classes, or unknown draws.
+        samplers: samplers or their audits, one or several, or name -> sampler or audit; or labels,
+            which uniform, class-aware and group sampling then sample. What an audit counted is
+            plotted beside what was expected.
+        draws: ``"all"``; or ``"own"``, only what is sampled for the group of the class (where a
+            sampler samples for groups; this needs samplers).
     """
-    each = samplers_of(drawn)
-    table, rates, realised = rates_of(each, draws)
-    x, size = np.arange(len(table)), 7 if len(table) <= 40 else 5
-    with style():
-        fig, ax = axes_for(ax)
-        bands(ax, table)
-        for name, marker, color in series(each):
-            ax.plot(
-                x,
-                rates[name],
-                marker,
-                ms=size,
-                mec=color,
-                mfc="white" if marker == "o" and len(each) > 1 else color,
-                mew=1.5,
-                label=name,
-            )
-            if name in realised:
-                label = f"counted over {each[name].draws:,} draws"
-                ax.plot(x, realised[name], "_", ms=13, mew=1.2, color="black", label=label)
-        log_rates(ax, above=0.08)  # the groups' names stand there
-        class_axis(ax, table)
-        own = draws == "own"
-        ax.set_ylabel(f"images with the class\nper image drawn{' for its group' if own else ''}")
-        found = [f"{times(ratio_of(rates[name]))} ({name})" for name in each]
-        ax.set_title(
-            ("Over the draws for each group" if own else "Over all draws")
-            + f", max/min class rate {', '.join(found)}",
-            pad=26 if len(each) > 1 or realised else 6,
-        )
-        if len(each) > 1 or realised:
-            legend_above(ax)
+    frame = frames.class_rates(samplers, draws=draws)
+    fig, ax = parts.axes_for(ax)
+    parts.plot_classes(ax, frame, "sampler", "rate")
+    for table in parts.split(frame[frame.draws > 0], "sampler").values():
+        label = f"counted over\n{table.draws[0]:,} draws"
+        ax.plot(table.realised, "_", ms=13, color="black", label=label)
+    parts.log_axis(ax.yaxis)
+    where = " for its group" if draws == "own" else ""
+    ax.set_ylabel(f"images with the class\nper image sampled{where}")
+    ratios = frame.groupby("sampler", sort=False).rate.agg(frames.largest_over_smallest)
+    ax.set_title(f"Largest over smallest class rate: {parts.listed(ratios)}", wrap=True)
+    parts.legend(ax)
     return fig, ax
 
 
-def group_balance(
-    drawn: Drawn, *, draws: str = "own", ax: Axes | None = None
-) -> tuple[Figure, Axes]:
-    """Draw how evenly the classes of each group are drawn: class rates, relative to their group's.
+@style()
+def group_balance(samplers, *, draws: str = "own", ax=None):
+    """Plot how evenly the classes of each group are sampled: rates relative to their group's mean.
 
     Args:
-        drawn: as in :func:`class_rates`.
-        draws: ``"own"``: what is drawn for the group of the class (a sampler that does not draw for
-            groups draws every image for all of them); ``"all"``: whole batches.
-        ax: where to draw; default: a new figure.
-
-    Raises:
-        InputError: as in :func:`class_rates`.
+        samplers: as in :func:`class_rates`.
+        draws: ``"own"``: what is sampled for the group of the class (a sampler that does not sample
+            for groups samples every image for all of them); ``"all"``: whole batches.
     """
-    each = samplers_of(drawn)
-    table, rates, _ = rates_of(each, draws)
-    parts = [(start, end) for start, end in spans(table.group) if table.group.iloc[start]]
-    worst = dict.fromkeys(each, 0.0)
-    with style():
-        fig, ax = axes_for(ax, height=4.6)
-        bands(ax, table)
-        ax.axhline(1, color="#888888", lw=1, zorder=1)
-        for i, (name, marker, color) in enumerate(series(each)):
-            for start, end in parts:
-                here = rates[name][start:end]
-                if not np.isfinite(here).any():
-                    continue
-                worst[name] = max(worst[name], ratio_of(here))
-                ax.plot(
-                    np.arange(start, end),
-                    here / np.exp(np.nanmean(np.log(here))),
-                    marker=marker,
-                    ms=7 if len(table) <= 40 else 5,
-                    lw=1.2,
-                    color=color,
-                    mfc="white" if marker == "o" else color,
-                    mew=1.5,
-                    label=name if start == 0 else None,
-                )
-                ax.text(
-                    (start + end - 1) / 2,
-                    0.87 - 0.065 * i,
-                    f"{_GLYPHS[marker]} {times(ratio_of(here))}",
-                    transform=ax.get_xaxis_transform(),
-                    ha="center",
-                    va="top",
-                    color=color,
-                    weight="bold",
-                )
-        for start, end in parts:
-            ax.text(
-                (start + end - 1) / 2,
-                0.93,
-                "max/min",
-                transform=ax.get_xaxis_transform(),
-                ha="center",
-                va="top",
-                size=9,
-                color=_GREY,
-            )
-        log_rates(ax, above=0.35 + 0.1 * len(each))  # the ratios stand there
-        class_axis(ax, table)
-        where = "draws for the group" if draws == "own" else "whole batches"
-        ax.set_ylabel(f"class rate / mean of its group\n({where})")
-        found = [f"{times(worst[name])} ({name})" for name in each]
-        ax.set_title(
-            ("Inside groups, rates differ" if draws == "own" else "Whole batches: inside groups")
-            + f" up to {', '.join(found)}",
-            pad=26,
-        )
-        legend_above(ax)
+    frame = frames.class_rates(samplers, draws=draws)
+    frame = frame[frame.group != ""]
+    ratios = frame.groupby(["sampler", "group"], sort=False).ratio.first()
+    each = ratios.map("{:.2f}×".format).groupby(level=0).agg(", ".join)
+    fig, ax = parts.axes_for(ax, height=4.6)
+    ax.axhline(1, color=GREY, lw=1, zorder=1)
+    labels = frame.sampler + "\n" + frame.sampler.map(each)
+    parts.plot_classes(ax, frame.assign(label=labels), "label", "relative")
+    low, high = frame.relative.min(), frame.relative.max()
+    ax.set_ylim(min(low / 1.2, 0.5), max(high * 1.2, 2))  # what is equal should look equal
+    parts.log_axis(ax.yaxis)
+    where = "draws for the group" if draws == "own" else "whole batches"
+    ax.set_ylabel(f"class rate / mean of its group\n({where})")
+    worst = ratios.groupby(level=0, sort=False).max()
+    ax.set_title(f"Largest over smallest rate in a group: {parts.listed(worst)}", wrap=True)
+    parts.legend(ax, title="largest / smallest\nrate of each group", alignment="left")
     return fig, ax
 
 
-def rate_sources(sampler: Sampler, *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw for which group the images with a class are drawn: what one group brings to another.
+@style()
+def rate_sources(sampler, *, ax=None):
+    """Plot for which group the images with a class are sampled: what one group brings to another.
 
     Args:
-        sampler: one that draws for groups: class-aware or group.
-        ax: where to draw; default: a new figure.
-
-    Raises:
-        InputError: for a sampler that draws for no group.
+        sampler: one that samples for groups: class-aware or group.
     """
-    own = sampler.group_probabilities()
-    if not own:
-        raise InputError(
-            f"a {type(sampler).__name__} draws for no group; give a class-aware or group sampler"
-        )
-    labels = sampler.labels
-    table = by_count(labels.class_names, group_of(sampler), labels.counts, list(sampler.groups))
-    order = table.index.to_numpy()
-    parts = {
-        name: sampler.shares[name] * class_rates_of(labels, p)[order] for name, p in own.items()
-    }
-    rest = 1 - sum(sampler.shares[name] for name in own)
-    if rest > 1e-9:
-        parts["uniform"] = rest * labels.counts[order] / len(labels)
-    total, below, x = sum(parts.values()), np.zeros(len(order)), np.arange(len(order))
-    with style():
-        fig, ax = axes_for(ax)
-        for i, (name, part) in enumerate(parts.items()):
-            color, hatch = look(name, i)
-            label = "drawn uniformly" if name == "uniform" else f"drawn for {name}"
-            bars = ax.bar(x, part, 0.8, bottom=below, color=color, label=label)
-            for bar in bars:
-                bar.set(hatch=hatch, edgecolor="white", linewidth=0)
-            below = below + part
-        class_axis(ax, table)
-        ax.set_ylabel("images with the class\nper drawn image")
-        same = np.array([parts[g][i] if g in parts else 0.0 for i, g in enumerate(table.group)])
-        brought = np.divide(total - same, total, out=np.zeros_like(total), where=total > 0)
-        top = total.argmax()
-        other = "other groups" if rest <= 1e-9 else "other groups, or uniformly"
-        ax.set_title(
-            f"{100 * brought[top]:.0f} % of the {table['class'][order[top]]} images are drawn for "
-            + other,
-            pad=26,
-        )
-        legend_above(ax)
+    frame = frames.rate_sources(sampler)
+    fig, ax = parts.axes_for(ax)
+    total = 0.0
+    for i, (source, rows) in enumerate(parts.split(frame, "source").items()):
+        label = "sampled uniformly" if source == "uniform" else f"sampled for {source}"
+        look = {"edgecolor": "white", "lw": 0, "label": label, **parts.group_look(source, i)}
+        ax.bar(rows.index, rows.rate, bottom=total, **look)
+        total = total + rows.rate
+    parts.class_axis(ax, rows)
+    ax.set_ylabel("images with the class\nper sampled image")
+    top = frame[frame["class"] == rows["class"][total.idxmax()]]
+    other = 100 * top.rate[top.source != top.group].sum() / total.max()
+    ax.set_title(
+        f"{other:.0f} % of the {top['class'].iloc[0]} images are not sampled for its group"
+    )
+    parts.legend(ax)
     return fig, ax
 
 
-def frontier(
-    table: pd.DataFrame, *, compare: Audit | None = None, ax: Axes | None = None
-) -> tuple[Figure, Axes]:
-    """Draw what each ridge buys: balance inside each group against the number of distinct images.
+@style()
+def frontier(table: pd.DataFrame, *, compare=None, ax=None):
+    """Plot what each ridge buys: balance inside each group against the number of distinct images.
 
     Args:
         table: what :func:`ltml.audit.frontier` returns.
-        compare: the audit of another sampler that draws for the same groups, drawn as crosses.
-        ax: where to draw; default: a new figure.
-
-    Raises:
-        InputError: for an empty table.
+        compare: the audit of another sampler with the same groups, plotted as crosses.
     """
-    if table.empty:
-        raise InputError("the table of the frontier is empty; give it at least one ridge")
-    paid = {}
-    with style():
-        fig, ax = axes_for(ax, height=4.6)
-        for i, (name, rows) in enumerate(table.groupby("group", sort=False)):
-            rows = rows.sort_values("ridge")
-            images = rows.images.iloc[0]
-            share = 100 * rows.effective_images / images
-            paid[name] = share.iloc[0]
-            color, _ = look(name, i)
-            ax.plot(
-                share,
-                rows.ratio,
-                marker=GROUP_MARKERS.get(name, RUN_MARKERS[i % len(RUN_MARKERS)]),
-                ms=7,
-                lw=1.5,
-                color=color,
-                mec="#3B3B3B",
-                mew=0.6,
-                label=f"{name} ({images:,} images)",
-            )
-            last = (-np.inf, 0.0)
-            for ridge, at, ratio in zip(rows.ridge, share, rows.ratio, strict=True):
-                here = (at / 4, np.log(ratio) / 0.15)  # about one label apart
-                if share.max() - share.min() > 40 and np.hypot(*np.subtract(here, last)) > 1:
-                    last = here
-                    text = f"ridge {ridge:g}" if ridge == rows.ridge.iloc[0] else f"{ridge:g}"
-                    ax.annotate(
-                        text,
-                        (at, ratio),
-                        (7, -1),
-                        textcoords="offset points",
-                        size=9,
-                        va="top",
-                        color=_GREY,
-                    )
-            if compare is not None and name in compare.groups.index:
-                other = compare.groups.loc[name]
-                ax.plot(
-                    100 * other.own_effective_images / images,
-                    other.own_ratio,
-                    "X",
-                    ms=10,
-                    color=color,
-                    mec="black",
-                )
-        log_rates(ax, above=0.03)
-        ax.set_ylim(bottom=0.85)
-        ax.set_xlim(0, 103)
-        ax.xaxis.set_major_formatter(PercentFormatter())
-        ax.grid(True, axis="both")
-        ax.set_xlabel("effective images, of all images that hold a class of the group")
-        ax.set_ylabel("max/min class rate\nof the draws for the group")
-        ridge = table.ridge.min()
-        cost = ", ".join(f"{share:.0f} % ({name})" for name, share in paid.items())
-        how = f"A ridge of {ridge:g}" if ridge else "Exact balance"
-        ax.set_title(f"{how} leaves {cost} of the images effective", pad=26)
-        if compare is not None:
-            name = SAMPLER_NAMES.get(compare.sampler, compare.sampler)
-            ax.plot([], [], "X", ms=10, color="white", mec="black", label=name)
-        legend_above(ax)
+    frame = frames.frontier(table, compare=compare)
+    fig, ax = parts.axes_for(ax, height=4.6)
+    found = []
+    for i, (group, rows) in enumerate(parts.split(frame, "group").items()):
+        other, rows = rows[rows.ridge.isna()], rows[rows.ridge.notna()]
+        look = {"color": parts.group_look(group, i)["color"], "mec": "#3B3B3B", "mew": 0.6}
+        label, marker = f"{group} ({rows.images[0]:,} images)", GROUP_MARKERS.get(group, "^")
+        ax.plot(rows.effective, rows.ratio, marker=marker, ms=7, label=label, **look)
+        ax.plot(other.effective, other.ratio, "X", ms=10, **look)
+        for end in (rows.iloc[0], rows.iloc[-1]):
+            place = {"xytext": (6, 5), "textcoords": "offset points", "size": 8}
+            ax.annotate(f"ridge {end.ridge:g}", (end.effective, end.ratio), **place)
+        found.append(f"{rows.effective[0]:.0f} % ({group})")
+    if compare is not None:
+        ax.plot([], [], "X", ms=10, color="white", mec="black", label=frame.sampler.iloc[-1])
+    parts.log_axis(ax.yaxis)
+    ax.set(xlim=(0, 103), ylim=(0.9, None))
+    ax.xaxis.set_major_formatter(PercentFormatter())
+    ax.grid(True, axis="both")
+    ax.set_xlabel("effective images, of all images that hold a class of the group")
+    ax.set_ylabel("largest / smallest class rate\nof the draws for the group")
+    how = f"A ridge of {least:g}" if (least := frame.ridge.min()) else "Exact balance"
+    ax.set_title(f"{how} leaves {', '.join(found)} of the images effective")
+    parts.legend(ax)
     return fig, ax

@@ -1,21 +1,17 @@
-"""Explore each class's gradient, step by step."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""Explore each class's gradient, step by step; or watch it while a model trains."""
 
 import ipywidgets
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+import plotly.graph_objects as go
+from IPython.display import display
 
-from ltml import plots
-from ltml.errors import InputError
-from ltml.gradients import gradient_imbalance
-from ltml.plots.gradients import epoch_table
-from ltml.runs import Run
-from ltml.widgets.base import Explorer, find_runs
+from ltml.labels import GROUPS
+from ltml.plots import frames, live, readings
+from ltml.run import Run
+from ltml.widgets.explorer import Explorer, class_box, dropdown, load_named, pair, replaced
 
-__all__ = ["explore_gradients"]
+__all__ = ["LiveView", "explore_gradients"]
 
 _SHOW = {
     "positives and negatives": "both",
@@ -26,192 +22,104 @@ _SHOW = {
 }
 
 
-def explore_gradients(runs: Run | str | Path | Sequence[Run | str | Path]) -> Explorer:
+def explore_gradients(runs) -> Explorer:
     """Show the gradient of one run's classes, or of two runs', at any step; and a class's history.
 
-    Its ``controls`` are run, against (another run's name, or None), step (0: the whole run),
-    play, show, order, log and class_name; the history is an explorer of its own, ``history``,
-    which stays as it is while the step changes.
+    Its ``controls`` are run, against (another run's name, or None), step (0: the whole run), show,
+    order, log and class_name. Two more explorers hang below, with controls of the first:
+    ``history``, of that class, and ``shares``, epoch by epoch.
 
     Args:
         runs: runs, folders of runs, or folders that hold folders of runs; one or several.
     """
-    found, problems = find_runs(runs)
-    named = by_name(found)
-    steps = sorted({int(step) for run in found for step in run.metrics.step})
+    named, problems = load_named(runs)
+    names = {name: name for name in named}
+    steps = sorted({int(step) for run in named.values() for step in run.metrics.step})
     controls = {
-        "run": dropdown("run", {name: name for name in named}),
-        "against": dropdown("compare with", {"no other": None} | {name: name for name in named}),
+        "run": dropdown("run", names),
+        "against": dropdown("compare with", {"no other": None} | names),
         "step": ipywidgets.SelectionSlider(
-            options=[("whole run", 0), *((f"{step}", step) for step in steps)],
+            options=[("whole run", 0), *((str(step), step) for step in steps)],
             description="training step",
             style={"description_width": "initial"},
             layout=ipywidgets.Layout(width="30em"),
         ),
-        "play": ipywidgets.Play(max=len(steps), interval=700),
+        "_play": ipywidgets.Play(max=len(steps), interval=700),
         "show": dropdown("show", _SHOW),
-        "order": dropdown("order by", {"training images": "count", "gradient": "gradient"}),
+        "order": dropdown("order by", {"training images": "count", "what is shown": "gradient"}),
         "log": dropdown("scale", {"logarithmic": True, "linear": False}),
-        "class_name": dropdown("history of class", {}),
     }
+    controls["class_name"] = class_box(named, controls["run"])
+    ipywidgets.link((controls["_play"], "value"), (controls["step"], "index"))
 
-    def offer_classes(_=None):
-        table = named[controls["run"].value].classes
-        names = zip(table["class"], table["count"], strict=True)
-        options = tuple((f"{name} ({n:,} images)", name) for name, n in names)
-        if options != controls["class_name"].options:
-            controls["class_name"].options = options
-            controls["class_name"].index = 0
+    def draw(*, run, against, step, show, order, log, class_name):
+        chosen = pair(named, run, against)
+        epochs = {name: _epoch_at(each, step) for name, each in chosen.items()}
+        shown = {n: frames.gradients({n: each}, epoch=epochs[n]) for n, each in chosen.items()}
+        frame = pd.concat(shown.values())
+        # One axis for all steps and runs, so that it stands still while the step changes.
+        span = live.gradient_span(frames.gradient_history(chosen) if step else frame, show, log)
+        options = {"show": show, "order": order, "log": log, "span": span, "mark": class_name}
+        said = [readings.gradients(t, _when(chosen[n], epochs[n])) for n, t in shown.items()]
+        return live.gradient_magnitudes(frame, **options), " ".join(said)
 
-    if found:
-        offer_classes()
-        controls["run"].observe(offer_classes, "value")
-    ipywidgets.link((controls["play"], "value"), (controls["step"], "index"))
-
-    def draw(top, bottom, *, run, against, step, show, order, log, class_name):
-        shown = pair(named, (top, bottom), run, against)
-        epochs = [epoch_at(run, step) for _, run in shown]
-        tables = [epoch_table(run, e) for (_, run), e in zip(shown, epochs, strict=True)]
-        if order == "gradient":  # the first run's, for both: else no class stands above itself
-            total = (tables[0].grad_pos + tables[0].grad_neg).to_numpy()
-            order = tables[0]["class"].iloc[np.argsort(-total, kind="stable")].tolist()
-        of_all_steps = log and step != 0  # so that the axis stands still while the step changes
-        limits = _limits([run.per_class for _, run in shown] if of_all_steps else tables, show, log)
+    def draw_history(*, run, against, class_name):
+        chosen = pair(named, run, against)
         said = []
-        for (ax, run), epoch, table in zip(shown, epochs, tables, strict=True):
-            plots.gradient_magnitudes(
-                run, epoch=epoch, show=show, order=order, log=log, mark=class_name, ax=ax
-            )
-            ax.set_ylim(limits)
-            if log and limits[1] > 100 * limits[0]:
-                ax.minorticks_off()  # making dozens of marks would take a third of the time
-            said.append(_sentence(run, epoch, table))
-        top.tick_params(axis="x", labelbottom=len(shown) == 1)
-        if len(shown) == 2:
-            top.set_xlabel("")
-            if bottom.get_legend():
-                bottom.get_legend().remove()
-        return " ".join(said)
+        for name, each in chosen.items():
+            ap = 100 * each.per_class.ap[each.per_class["class"] == class_name].dropna()
+            if len(ap):
+                said.append(f"{name}: the AP of {class_name} ends at {ap.iloc[-1]:.1f} %.")
+        return live.class_history(frames.gradient_history(chosen), class_name), " ".join(said)
 
-    def draw_history(top, bottom, *, class_name, run, against, log):
-        shown = pair(named, (top, bottom), run, against)
-        said = []
-        for ax, run in shown:
-            plots.class_history(run, class_name, log=log, ax=ax)
-            ap = run.per_class.ap[run.per_class["class"] == class_name]
-            best = f"AP of {class_name} ends at {100 * ap.iloc[-1]:.1f} %"
-            said.append(f"{run.name}: the {best}, after {100 * ap.iloc[0]:.1f} % at first.")
-        if len(shown) == 2:
-            top.set_xlabel("")
-        return " ".join(said)
+    def draw_shares(*, run, against, class_name):
+        chosen = pair(named, run, against)
+        said = (
+            "Orange classes get more than an equal share of an epoch's gradient, purple ones less; "
+            "epochs fade with their total, since shares of next to nothing say nothing."
+        )
+        return live.gradient_heatmap(frames.gradient_history(chosen), mark=class_name), said
 
-    explorer = Explorer(
-        draw,
-        controls,
-        panels=(2, 1),
-        size=(9, 5.4),
-        problems=problems,
-        layout=[["run", "against"], ["step", "play"], ["show", "order", "log"]],
-        watch=[name for name in controls if name != "play"],
-        keep_ticks=True,
-    )
-    shared = {name: controls[name] for name in ("class_name", "run", "against", "log")}
-    explorer.history = Explorer(
-        draw_history,
-        shared,
-        panels=(2, 1),
-        size=(9, 4),
-        layout=[["class_name"]],
-        keep_ticks=True,
-    )
-    if found:
-        explorer.children = (*explorer.children, explorer.history)
+    shared = {name: controls[name] for name in ("run", "against", "class_name")}
+    below = [Explorer(each, shared, rows=[]) for each in (draw_history, draw_shares) if named]
+    rows = [["run", "against"], ["step", "_play"], ["show", "order", "log"], ["class_name"]]
+    explorer = Explorer(draw, controls, rows=rows, problems=problems, below=below)
+    explorer.history, explorer.shares = below or (None, None)
     return explorer
 
 
-def dropdown(description: str, options: dict) -> ipywidgets.Dropdown:
-    """Make a list to choose from, with its whole description in view."""
-    return ipywidgets.Dropdown(
-        options=list(options.items()),
-        description=description,
-        style={"description_width": "initial"},
-        layout=ipywidgets.Layout(width="auto"),
-    )
-
-
-def by_name(runs: Sequence[Run]) -> dict[str, Run]:
-    """Name each run, those of one folder name with the folders that hold them."""
-    names = [run.name for run in runs]
-    return {
-        run.name if names.count(run.name) == 1 else f"{run.name} ({run.path.parent})": run
-        for run in runs
-    }
-
-
-def pair(
-    named: dict[str, Run], axes: tuple[Axes, Axes], run: str | None, against: str | None
-) -> list[tuple[Axes, Run]]:
-    """Give each chosen run its axes, one above the other; a single run has all the room.
-
-    Raises:
-        InputError: if there is no run, or two runs have different classes.
-    """
-    if run is None:
-        raise InputError("there is no run to explore; train one, and give its folder")
-    top, bottom = axes
-    chosen = [named[run]] if against in (None, run) else [named[run], named[against]]
-    if len({frozenset(one.classes["class"]) for one in chosen}) > 1:
-        raise InputError(
-            f"runs {run!r} and {against!r} have different classes; compare runs of the same data"
-        )
-    grid = top.get_subplotspec().get_gridspec()
-    place = grid[0, 0] if len(chosen) == 2 else grid[:, 0]
-    if top.get_subplotspec() != place:  # a place set anew is laid out anew
-        top.set_subplotspec(place)
-    bottom.set_visible(len(chosen) == 2)
-    return list(zip(axes, chosen, strict=False))
-
-
-def epoch_at(run: Run, step: int) -> int | None:
+def _epoch_at(run: Run, step: int) -> int | None:
     """Return the epoch that a step belongs to, the last for later steps, None for step 0."""
-    if step == 0:
-        return None
     place = min(np.searchsorted(run.metrics.step, step), len(run.metrics) - 1)
-    return int(run.metrics.epoch.iloc[place])
+    return int(run.metrics.epoch.iloc[place]) if step else None
 
 
-def _limits(tables: list[pd.DataFrame], show: str, log: bool) -> tuple[float, float]:
-    """Return the ends of one gradient axis for several tables, to compare them by eye."""
-    values = []
-    for table in tables:
-        up, down = table.grad_pos.to_numpy(), table.grad_neg.to_numpy()
-        shown = {"both": [up, down], "positive": [up], "negative": [down], "total": [up + down]}
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values += shown[show] if show in shown else [up / down]
-    values = np.concatenate(values)
-    values = values[np.isfinite(values) & (values > 0)]
-    if not len(values):
-        raise InputError("no class has gradient here; choose another step")
-    if not log:
-        return 0.0, 1.1 * values.max()
-    high = values.max()
-    low = max(values.min(), high / 1e4)  # one silent class must not flatten all others
-    span = max(np.log(high / low), 0.1)
-    return low * np.exp(-0.2 * span), high * np.exp(0.1 * span)
-
-
-def _sentence(run: Run, epoch: int | None, table: pd.DataFrame) -> str:
-    total = (table.grad_pos + table.grad_neg).to_numpy()
-    most, least = table["class"][total.argmax()], table["class"][total.argmin()]
-    down = int((table.grad_neg > table.grad_pos).sum())
+def _when(run: Run, epoch: int | None) -> str:
     if epoch is None:
-        when = "over the whole run"
-    else:
-        place = run.metrics.epoch.tolist().index(epoch)
-        before = 0 if place == 0 else run.metrics.step.iloc[place - 1]
-        when = f"in steps {before + 1} to {run.metrics.step.iloc[place]} (epoch {epoch})"
-    return (
-        f"{run.name}, {when}: {most} gets most gradient, {least} least, "
-        f"{gradient_imbalance(total):.3g} times less; {down} of {len(table)} classes are pushed "
-        "down harder than they are pulled up."
-    )
+        return "over the whole run"
+    place = run.metrics.epoch.tolist().index(epoch)
+    ends = [0, *run.metrics.step]
+    return f"in steps {ends[place] + 1} to {ends[place + 1]} (epoch {epoch})"
+
+
+class LiveView(ipywidgets.VBox):
+    """Redraw each class's gradient after every epoch of a training in a notebook.
+
+    Example:
+        >>> view = LiveView()  # then: ltml.fit(recipe, on_epoch=view)
+    """
+
+    def __init__(self):
+        self.figure, self.text = go.FigureWidget(), ipywidgets.HTML()
+        super().__init__()
+
+    def __call__(self, run: Run) -> None:
+        """Show the run so far; the first call displays the view."""
+        first, last = not self.children, run.metrics.iloc[-1]
+        frame = frames.gradients(run, epoch=int(last.epoch))
+        self.figure = replaced(self.figure, live.gradient_magnitudes(frame))
+        means = [f"{name} {100 * last[name]:.1f}" for name in ("mAP", *GROUPS) if last[name] >= 0]
+        self.text.value = f"epoch {last.epoch:.0f}, loss {last.train_loss:.3f} {', '.join(means)}"
+        self.children = (self.figure, self.text)
+        if first:
+            display(self)

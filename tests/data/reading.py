@@ -1,6 +1,8 @@
 """What every reader of files from elsewhere owes: a reading, or one line that names the file."""
 
-from ltml import InputError
+import pandas as pd
+
+from ltml import InputError, LabelMatrix
 
 
 def read_or_error(read, path, *args, also=None):
@@ -16,3 +18,12 @@ def read_or_error(read, path, *args, also=None):
     assert "\n" not in message
     assert message.encode()
     return None
+
+
+def label_list(path) -> LabelMatrix:
+    """Labels of a CSV file with class indices, as ../shared/data/label_lists has."""
+    cells = pd.read_csv(path, keep_default_na=False).labels
+    rows = [[int(label) for label in cell.split()] for cell in cells]
+    return LabelMatrix.from_lists(
+        rows, [f"class {c}" for c in range(1 + max(map(max, filter(None, rows))))]
+    )

@@ -4,15 +4,10 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from reading import read_or_error
 
 from ltml.data import load as load_data
 from ltml.data.coco import load, load_coco_lt, read_instances, read_lt_ids
 from ltml.errors import InputError
-
-pytest.importorskip("pycocotools", reason="COCO files are read through pycocotools")
 
 
 def instances(images=(1, 2, 3)):
@@ -51,14 +46,30 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_labels_and_paths(root, capsys):
+def test_labels_and_paths(root):
     data = load(root=root)
-    assert data.class_names == ("cat", "dog")  # by id, not as they stand
+    assert data.class_names == ("cat", "dog")  # by id, not in the order of the file
     # A crowd counts, a box without area does not, an image without labels stays.
     assert data.train.labels.dense().tolist() == [[0, 1], [1, 0], [0, 0]]
     assert data.train.images == [root / "train2017" / f"{i:012}.jpg" for i in (1, 2, 3)]
     assert data.train.ids[0] == "train2017/000000000001.jpg"
-    assert capsys.readouterr() == ("", "")  # pycocotools prints otherwise
+    assert data.val is None
+    data = load(root=root, val_split="train2017")
+    assert data.val.labels == data.train.labels
+
+
+def test_agrees_with_pycocotools(shared_data):
+    """The same images, categories and boxes as COCO's own reader finds."""
+    reader = pytest.importorskip("pycocotools.coco", reason="pycocotools is the reference")
+    path = shared_data / "coco128/annotations/instances_val2017.json"
+    theirs, ours = reader.COCO(path), read_instances(path)
+    assert sorted(ours.images) == sorted(theirs.getImgIds())
+    names = [theirs.loadCats(i)[0]["name"] for i in sorted(theirs.getCatIds())]
+    assert list(ours.class_names) == names
+    for image in ours.images:
+        boxes = theirs.loadAnns(theirs.getAnnIds(image))
+        wanted = {theirs.loadCats(box["category_id"])[0]["name"] for box in boxes}
+        assert {names[c] for c in ours.labels.get(image, ())} == wanted
 
 
 def test_images_may_be_one_folder_down_and_named_with_folders(root):
@@ -74,6 +85,32 @@ def test_images_may_be_one_folder_down_and_named_with_folders(root):
     assert data.test.images[0] == root / "images/val2017/000000000001.jpg"
 
 
+@pytest.mark.parametrize("folder", ["train2017", "annotations"])
+def test_links_to_another_disk_are_followed(root, tmp_path_factory, folder):
+    """A folder of images, a file of annotations or a single image may be anywhere."""
+    disk = tmp_path_factory.mktemp("disk")
+    (root / folder).rename(disk / folder)
+    (root / folder).symlink_to(disk / folder)
+    image = root / "train2017/000000000002.jpg"
+    image.rename(disk / "photo.jpg")
+    image.symlink_to(disk / "photo.jpg")
+    data = load(root=root)
+    assert data.train.labels.dense().tolist() == [[0, 1], [1, 0], [0, 0]]
+    assert data.train.images[1].resolve() == disk / "photo.jpg"
+
+
+def test_a_file_name_may_be_absolute_or_lead_elsewhere(root, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk")
+    dataset = instances()
+    for entry, name in zip(dataset["images"], ("/a.jpg", "/b.jpg"), strict=False):
+        (disk / name[1:]).touch()
+        entry["file_name"] = f"{disk}{name}"
+    dataset["images"][1]["file_name"] = f"../../{disk.name}/b.jpg"
+    write(root, "train2017", dataset)
+    images = load(root=root).train.images
+    assert [path.resolve() for path in images[:2]] == [disk / "a.jpg", disk / "b.jpg"]
+
+
 def changed(change):
     dataset = instances()
     change(dataset)
@@ -87,38 +124,22 @@ def edit(key, index, **fields):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ("", "is not JSON: .* line 1, column 1"),
         (json.dumps(instances())[:-9], "is not JSON: .* line 1, column"),
         ("[" * 100_000, "is not JSON"),
         ("1" * 5000, "is not JSON"),
-        ("[1]", "holds a list, not a COCO instances file"),
-        ({"images": []}, "not a COCO instances file: 'categories' is missing"),
-        (changed(lambda d: d.update(images={})), "'images' is not a list"),
-        (changed(lambda d: d.update(categories=[])), "there is no class"),
-        (changed(lambda d: d.update(images=[], annotations=[])), "has no images"),
-        (changed(lambda d: d["images"].append(5)), r"images\[3\] is 5"),
-        (changed(lambda d: d["images"][1].pop("id")), r"images\[1\] has no 'id'"),
-        (edit("images", 1, id="2"), r"images\[1\] has id '2'; give an integer"),
-        (edit("images", 1, id=True), r"images\[1\] has id True"),
-        (edit("images", 1, id=1), r"images\[1\] has the id 1 of images\[0\]"),
-        (edit("images", 1, file_name=None), r"images\[1\] has file_name None"),
-        (edit("images", 1, file_name=f"{1:012}.jpg"), r"images\[1\] has the file_name"),
-        (edit("images", 1, file_name="/etc/passwd"), "image 2: '/etc/passwd' may lead out"),
-        (edit("images", 1, file_name="../x.jpg"), "image 2: '../x.jpg' may lead out"),
-        (edit("images", 1, file_name="\ud800"), "image 2: .* unprintable"),
-        (edit("images", 1, file_name="none.jpg"), "image 2: .*train2017/none.jpg is missing"),
-        (edit("categories", 1, id=7), r"categories\[1\] has the id 7"),
+        ("[1]", "is not a COCO instances file"),
+        ({"images": []}, "not a COCO instances file: it has no list 'categories'"),
+        (changed(lambda d: d.update(categories=[], annotations=[])), "there is no class"),
+        (changed(lambda d: d["images"].append(5)), r"images\[3\] has id None; give int"),
+        (edit("images", 1, id=True), r"images\[1\] has id True; give int"),
+        (edit("images", 1, id=1), r"images\[1\] has id 1, as images\[0\] has"),
+        (edit("images", 1, file_name=f"./{1:012}.jpg"), r"images\[1\] has file_name .* as images"),
+        (edit("images", 1, file_name="none.jpg"), "image 2, 'none.jpg' in .*train2017, is missing"),
         (edit("categories", 1, name="dog"), "classes 1 and 2 are both named 'dog'"),
-        (edit("categories", 1, name=""), "class 2 is named ''"),
         (edit("annotations", 1, image_id=99), r"annotations\[1\] is of image 99"),
-        (edit("annotations", 1, category_id=99), r"annotations\[1\] has category 99"),
-        (edit("annotations", 1, category_id=[7]), r"annotations\[1\] has category_id a list"),
-        (edit("annotations", 1, id={}), r"annotations\[1\] has id a dict"),
-        (edit("annotations", 1, bbox=[1, 2, 3]), r"annotations\[1\] has a bbox"),
-        (edit("annotations", 1, bbox=[1, 2, 3, None]), r"annotations\[1\] has a bbox"),
-        (edit("annotations", 1, bbox=[1, 2, float("nan"), 3]), r"annotations\[1\] has a bbox"),
-        (edit("annotations", 1, bbox=[1, 2, 10**400, 3]), r"annotations\[1\] has a bbox"),
-        (changed(lambda d: d["annotations"][1].pop("bbox")), r"annotations\[1\] has no 'bbox'"),
+        (edit("annotations", 1, category_id=99), r"annotations\[1\] .*category 99"),
+        (edit("annotations", 1, bbox=[1, 2, 3]), r"annotations\[1\]'s bbox"),
+        (edit("annotations", 1, bbox=[1, 2, 10**400, 3]), r"annotations\[1\]'s bbox"),
     ],
 )
 def test_broken_file(root, dataset, message):
@@ -129,41 +150,16 @@ def test_broken_file(root, dataset, message):
     assert "\n" not in str(caught.value)
 
 
-def test_links_out_of_the_root_are_refused(root, tmp_path_factory):
-    secret = tmp_path_factory.mktemp("outside") / "secret"
-    secret.write_text(json.dumps(instances()))
-    image = root / "train2017/000000000002.jpg"
-    image.unlink()
-    image.symlink_to(secret)
-    with pytest.raises(InputError, match=r"image 2: .* leads out of"):
-        load(root=root)
-    path = root / "annotations/instances_train2017.json"
-    path.unlink()
-    path.symlink_to(secret)
-    with pytest.raises(InputError, match="leads out of"):
-        load(root=root)
-
-
 def test_missing_files(root):
-    with pytest.raises(InputError, match=r"split 'test' needs .*there are train2017, val2017"):
+    with pytest.raises(InputError, match=r"split 'test' has no .*there are train2017, val2017"):
         load(root=root, test_split="test")
-    with pytest.raises(InputError, match="may lead out"):
-        load(root=root, test_split="../val2017")
-    with pytest.raises(InputError, match="give COCO's folder as root"):
+    with pytest.raises(InputError, match="give the folder of COCO as root"):
         load(root=root / "annotations")
-    with pytest.raises(InputError, match="not a folder"):
-        load(root=root / "none")
 
 
 def test_categories_of_both_splits_must_agree(root):
     write(root, "val2017", edit("categories", 1, name="cow"))
-    with pytest.raises(InputError, match="category 3 is 'cat' in the training file and 'cow' in"):
-        load(root=root)
-
-
-def test_split_without_labels(root):
-    write(root, "train2017", changed(lambda d: d.update(annotations=[])))
-    with pytest.raises(InputError, match="train split has 3 images and no label"):
+    with pytest.raises(InputError, match=r"train split .* the test split .*'cat', 'cow'"):
         load(root=root)
 
 
@@ -173,28 +169,17 @@ IDS = ["554625", "000000000002", "000000000003.jpg", "train2017/000000000004.jpg
 def test_lt_ids_of_every_form(tmp_path):
     path = tmp_path / "img_id.txt"
     path.write_text("\n".join(IDS))
-    ids = read_lt_ids(path)
-    assert list(ids) == [554625, 2, 3, 4]
-    assert ids[3] == f"{path}, line 3"
+    assert list(read_lt_ids(path)) == [554625, 2, 3, 4]
+    assert read_lt_ids(path)[3] == f"{path}, line 3"
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("val2017/000000000005.jpg", "no image of train2017"),
-        ("../train2017/5.jpg", "no image of train2017"),
-        ("/train2017/5.jpg", "no image of train2017"),
-        ("-5", "no image of train2017"),
-        ("5.0", "no image of train2017"),
-        ("٥", "no image of train2017"),
-        ("5" * 5000, "no image of train2017"),
-        ("2", "image 2 stands on line 2 already"),
-    ],
+    "line", ["val2017/000000000005.jpg", "../train2017/5.jpg", "-5", "5.0", "٥", "5" * 5000, "2"]
 )
-def test_broken_lt_ids(tmp_path, line, message):
+def test_broken_lt_ids(tmp_path, line):
     path = tmp_path / "img_id.txt"
     path.write_text("\n".join([*IDS, line]))
-    with pytest.raises(InputError, match=f"line 5: .*{message}"):
+    with pytest.raises(InputError, match=r"line 5: .*(no image of train2017|earlier line)"):
         read_lt_ids(path)
 
 
@@ -219,71 +204,14 @@ def test_coco_lt(tmp_path):
     (tmp_path / "longtail2017img_id.pkl").write_text("1\n")  # a stray list of another split
     with pytest.raises(InputError, match="put it at"):
         load_coco_lt(root=tmp_path)
-    assert load_data("coco-lt", root=tmp_path, id_list=tmp_path / "ids").train.ids == data.train.ids
+    data = load_data("coco-lt", root=tmp_path, id_list=tmp_path / "ids", val_split="val2017")
+    assert (len(data.train), len(data.val)) == (2, 3)
     (tmp_path / "ids").write_text("2\n77\n")
-    with pytest.raises(InputError, match="ids, line 2: there is no image 77 in"):
+    with pytest.raises(InputError, match="ids, line 2: image 77 is not in the instances file"):
         load_coco_lt(root=tmp_path, id_list=tmp_path / "ids")
     (tmp_path / "ids").write_text("1\n")
-    with pytest.raises(InputError, match=r"image 1: .*train2017/000000000001.jpg is missing"):
+    with pytest.raises(InputError, match=r"ids, line 1: .*'000000000001.jpg' in .* is missing"):
         load_coco_lt(root=tmp_path, id_list=tmp_path / "ids")
-
-
-VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
-
-
-@given(
-    st.sampled_from(["images", "categories", "annotations"]),
-    st.integers(0, 1),
-    st.sampled_from(
-        ["id", "file_name", "name", "image_id", "category_id", "bbox", "iscrowd", None]
-    ),
-    VALUES,
-)
-@settings(deadline=None)
-def test_any_value_in_any_place_is_read_or_an_error(tmp_path_factory, key, index, field, value):
-    dataset = instances()
-    if field is None:
-        dataset[key] = value
-    else:
-        dataset[key][index][field] = value
-    path = tmp_path_factory.getbasetemp() / "any.json"
-    path.write_text(json.dumps(dataset))
-    coco = read_or_error(read_instances, path)
-    if coco is not None:
-        assert set(coco.getCatIds()) == {category["id"] for category in coco.dataset["categories"]}
-
-
-@given(st.one_of(st.binary(max_size=50), VALUES.map(lambda value: json.dumps(value).encode())))
-@settings(deadline=None)
-def test_any_bytes_are_an_error(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "bytes.json"
-    path.write_bytes(content)
-    assert read_or_error(read_instances, path) is None
-
-
-@given(st.data())
-@settings(deadline=None)
-def test_any_cut_is_an_error(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "cut.json"
-    text = json.dumps(instances())
-    path.write_text(text[: data.draw(st.integers(0, len(text) - 1))])
-    assert read_or_error(read_instances, path) is None
-
-
-@given(st.one_of(st.text(max_size=20), st.from_regex(r"(train2017/)?[0-9]{1,15}(\.jpg)?\Z")))
-@settings(deadline=None)
-def test_any_lt_line_is_an_id_or_an_error(tmp_path_factory, line):
-    path = tmp_path_factory.getbasetemp() / "lt.txt"
-    path.write_bytes(line.encode())
-    ids = read_or_error(read_lt_ids, path)
-    if ids is not None:
-        assert all(0 <= image < 10**12 for image in ids)
 
 
 @pytest.mark.parametrize(
@@ -327,9 +255,3 @@ def test_labels_agree_with_coco_lts_own(shared_data):
                 both += 1
                 assert np.array_equal(split.labels[i], published[name]), name
     assert both >= 128
-
-
-def test_lt_list_of_the_published_length(shared_data, tmp_path):
-    images = pd.read_csv(shared_data / "label_lists/coco_lt_train.csv").image
-    (tmp_path / "img_id.txt").write_text("\n".join(images))
-    assert len(read_lt_ids(tmp_path / "img_id.txt")) == 1909

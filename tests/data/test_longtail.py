@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import label_list
 
-from ltml.data.folder import read_label_csv
 from ltml.data.longtail import class_targets, long_tailed_subset, target_counts
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
@@ -59,7 +59,7 @@ def test_pareto_bends_below_the_exponential_and_tends_to_it():
 
 
 def test_pareto_of_power_6_is_like_voc_lt(shared_data):
-    _, labels = read_label_csv(shared_data / "label_lists/voc_lt_train.csv")
+    labels = label_list(shared_data / "label_lists/voc_lt_train.csv")
     real = np.sort(labels.counts)[::-1]
     counts = target_counts(20, max_count=real[0], imbalance=real[0] / real[-1])
     assert np.median(np.abs(counts - real) / real) < 0.08
@@ -111,7 +111,7 @@ def test_cooccurrence_that_forbids_the_target_is_balanced_against_it():
 
 
 def test_real_labels_with_their_cooccurrence(shared_data):
-    _, labels = read_label_csv(shared_data / "label_lists/voc_lt_test.csv")
+    labels = label_list(shared_data / "label_lists/voc_lt_test.csv")
     images = long_tailed_subset(labels, max_count=700, imbalance=100)
     targets = class_targets(labels, max_count=700, imbalance=100)
     counts = labels.subset(images).counts
@@ -128,8 +128,7 @@ def test_seed():
     assert (np.diff(first) > 0).all()  # ascending, none twice
 
 
-def test_input_order_of_equals_does_not_matter_to_the_head():
-    """Ties are broken at random, not by the position in the file."""
+def test_ties_are_broken_at_random_not_by_position():
     labels = LabelMatrix(np.ones((1000, 1), int))
     images = long_tailed_subset(labels, max_count=100, imbalance=1)
     assert len(images) == 100
@@ -154,20 +153,12 @@ def test_any_matrix_gives_distinct_labelled_images(seed, n, classes, max_count):
 
 @pytest.mark.parametrize(
     "option",
-    [
-        {"max_count": 0},
-        {"imbalance": 0.5},
-        {"imbalance": float("nan")},
-        {"imbalance": float("inf")},
-        {"profile": "zipf"},
-        {"power": 0},
-    ],
-)
+    [{"max_count": 0}, {"imbalance": 0.5}, {"imbalance": np.nan}, {"imbalance": np.inf},
+     {"profile": "zipf"}, {"power": 0}],
+)  # fmt: skip
 def test_options_are_checked(option):
     with pytest.raises(InputError, match=next(iter(option))):
         long_tailed_subset(synthetic(100), **{"max_count": 10, **option})
-    with pytest.raises(InputError, match="num_classes"):
-        target_counts(0, max_count=10)
 
 
 @pytest.mark.slow

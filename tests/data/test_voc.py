@@ -4,9 +4,6 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from reading import read_or_error
 
 from ltml.data import load as load_data
 from ltml.data.voc import VOC_CLASSES, load, load_voc_lt, read_annotation
@@ -50,6 +47,8 @@ def test_labels_and_paths(tree):
     assert labels_of(data.test) == {"000003": {"cat"}}
     assert data.class_names == VOC_CLASSES
     assert data.train.images == [tree / "JPEGImages" / f"00000{i}.jpg" for i in (1, 2)]
+    assert data.val is None
+    assert load(root=tree.parent, test_split="train", val_split="val").val.ids == ["000003"]
 
 
 @pytest.mark.parametrize("up", [0, 1, 2])
@@ -61,12 +60,10 @@ def test_root_is_the_tree_the_devkit_or_its_parent(tree, up):
 
 def test_years(tree):
     make_tree(tree.parent, "VOC2007", train={"000009": ["cow"]}, test={"000010": ["cow"]})
-    with pytest.raises(InputError, match="give one of VOC2007/train, VOC2012/train"):
+    with pytest.raises(InputError, match=r"'train' is in 2 trees .*VOC2007/train, .*VOC2012/train"):
         load(root=tree.parent)
     data = load(root=tree.parent, train_split="VOC2007/train", test_split="test")
     assert (data.train.ids, data.test.ids) == (["000009"], ["000010"])
-    with pytest.raises(InputError, match=r"no 'VOC2008'.*it has VOC2007, VOC2012"):
-        load(root=tree.parent, train_split="VOC2008/train")
 
 
 def test_split_may_be_any_file_of_ids(tree, tmp_path, monkeypatch):
@@ -74,13 +71,13 @@ def test_split_may_be_any_file_of_ids(tree, tmp_path, monkeypatch):
     listing.write_text("000003 -1\n000001  1\n")  # flags of a per-class set are ignored
     make_tree(tree.parent, "VOC2007", test={"000010": ["cow"]})
     monkeypatch.chdir(tmp_path)
-    for split in (str(listing), "mine.txt"):
+    for split in (str(listing), "mine.txt", listing):
         data = load(root=tree.parent, train_split=split)
         assert labels_of(data.train) == {"000003": {"cat"}, "000001": {"cat", "person"}}
     listing.write_text("000010\n000001\n")  # from two years
     assert load(root=tree.parent, train_split=str(listing)).train.ids == ["000010", "000001"]
     make_tree(tree.parent, "VOC2007", test={"000001": ["cow"]})
-    with pytest.raises(InputError, match="line 2: '000001' is in VOC2007 and VOC2012"):
+    with pytest.raises(InputError, match="line 2: '000001' is annotated in 2 of VOC2007, VOC2012"):
         load(root=tree.parent, train_split=str(listing))
 
 
@@ -90,22 +87,28 @@ def test_other_classes_and_suffixes(tmp_path):
     data = load(root=tmp_path, classes=["okapi", "zebra"])
     assert data.train.labels.dense().tolist() == [[0, 1]]
     assert data.test.images == [tree / "JPEGImages/b.png"]
+    with pytest.raises(InputError, match="both named 'cat'"):
+        load(root=tmp_path, classes=["cat", "cat"])
 
 
-def test_parts_are_no_objects(tmp_path):
-    path = tmp_path / "a.xml"
-    path.write_text(
-        "<annotation><object><name> person </name><difficult>1</difficult>"
-        "<part><name>head</name></part></object></annotation>"
-    )
-    assert read_annotation(path) == ["person"]
+@pytest.mark.parametrize("folder", ["", "JPEGImages", "Annotations", "ImageSets"])
+def test_links_to_another_disk_are_followed(tree, tmp_path, folder):
+    """The whole tree, or a folder of it, may be on another disk, and so may single images."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tree / folder).rename(disk / "there")
+    (tree / folder).symlink_to(disk / "there")
+    image = tree / "JPEGImages/000001.jpg"
+    image.rename(disk / "photo.jpg")
+    image.symlink_to(disk / "photo.jpg")
+    data = load(root=tree.parent)
+    assert labels_of(data.train) == {"000001": {"cat", "person"}, "000002": {"dog"}}
+    assert data.train.images[0].resolve() == disk / "photo.jpg"
 
 
 def break_tree(tree, what):
     train = tree / "ImageSets/Main/train.txt"
     xml, image = tree / "Annotations/000002.xml", tree / "JPEGImages/000002.jpg"
-    outside = tree.parents[1] / "secret"
-    outside.write_text(annotation("cat"))
     bomb = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))
     {
         "no image set": train.unlink,
@@ -113,13 +116,10 @@ def break_tree(tree, what):
         "no annotation": xml.unlink,
         "empty split": lambda: train.write_text("\n"),
         "twice": lambda: train.write_text("000001\n000002\n000001\n"),
-        "absolute": lambda: train.write_text("000001\n/etc/passwd\n"),
-        "dots": lambda: train.write_text("000001\n../../secret\n"),
-        "slash": lambda: train.write_text("000001\na/b\n"),
         "list not UTF-8": lambda: train.write_bytes(b"000001\n\xe9\n"),
+        "a pickle": lambda: train.write_bytes(b"\x80\x04\x95\x0b\x00\x00\x00."),
         "truncated": lambda: xml.write_text(annotation("dog")[:-5]),
         "not XML": lambda: xml.write_bytes(b"\x00\x01\x02"),
-        "empty": lambda: xml.write_text(""),
         "not UTF-8": lambda: xml.write_bytes(annotation("caf\xe9").encode("latin-1")),
         "UTF-16": lambda: xml.write_text(annotation("dog"), encoding="utf-16"),
         "other root": lambda: xml.write_text("<svg/>"),
@@ -130,38 +130,29 @@ def break_tree(tree, what):
             f'<!DOCTYPE a [<!ENTITY e0 "x">{bomb}]>' + annotation("&e9;")
         ),
         "huge": lambda: xml.write_text(annotation(*["dog"] * 200_000)),
-        "image link": lambda: (image.unlink(), image.symlink_to(outside)),
-        "annotation link": lambda: (xml.unlink(), xml.symlink_to(outside)),
-        "image set link": lambda: (train.unlink(), train.symlink_to(outside)),
     }[what]()
 
 
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("no image set", "split 'train' needs the image set .*Main/train.txt, .*there are val"),
-        ("no image", "train.txt, line 2: '000002' has no image .*JPEGImages/000002.jpg"),
-        ("no annotation", "train.txt, line 2: '000002' has no annotation .*/000002.xml"),
+        ("no image set", "split 'train' is in 0 trees .*give one of VOC2012/val"),
+        ("no image", "train.txt, line 2: '000002' has no image in .*JPEGImages"),
+        ("no annotation", "train.txt, line 2: '000002' is annotated in 0 of VOC2012; add it"),
         ("empty split", "train.txt is empty"),
-        ("twice", "train.txt, line 3: '000001' stands on line 1"),
-        ("absolute", "train.txt, line 2: '/etc/passwd' may lead out"),
-        ("dots", "train.txt, line 2: '../../secret' may lead out"),
-        ("slash", "train.txt, line 2: 'a/b' holds a slash"),
+        ("twice", "train.txt, line 3: '000001'"),
         ("list not UTF-8", "train.txt is not UTF-8 text: byte 7"),
+        ("a pickle", "train.txt is not UTF-8 text"),
         ("truncated", "000002.xml is not well-formed XML: .* line 1, column"),
         ("not XML", "000002.xml is not well-formed XML"),
-        ("empty", "000002.xml is not well-formed XML"),
         ("not UTF-8", "000002.xml is not UTF-8"),
         ("UTF-16", "000002.xml is not UTF-8"),
-        ("other root", "000002.xml holds <svg>"),
-        ("no objects", "000002.xml has no <object>"),
-        ("no name", "000002.xml: object 2 has no <name>"),
+        ("other root", "000002.xml does not hold its <object>s directly in an <annotation>"),
+        ("no objects", "000002.xml does not hold its <object>s directly in an <annotation>"),
+        ("no name", "000002.xml: object 2 has no single plain <name>"),
         ("class", "000002.xml: class 'unicorn' is not among the 20 classes aeroplane, .*tvmonitor"),
         ("bomb", "000002.xml declares a document type"),
         ("huge", r"000002.xml has [0-9,]+ bytes"),
-        ("image link", "train.txt, line 2: .*000002.jpg leads out of"),
-        ("annotation link", "train.txt, line 2: .*000002.xml leads out of"),
-        ("image set link", "train.txt leads out of"),
     ],
 )
 def test_broken_tree(tree, what, message):
@@ -171,95 +162,24 @@ def test_broken_tree(tree, what, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "split", ["", "..", "../train", "a" * 300, "x\n", "none.txt", "a" * 300 + ".txt"]
-)
+@pytest.mark.parametrize("split", ["", "..", "VOC2008/train", "a" * 300, "x\n", "none.txt", "\0"])
 def test_unknown_split(tree, split):
     with pytest.raises(InputError, match="split"):
         load(root=tree.parent, train_split=split)
 
 
 def test_root_without_tree(tmp_path):
-    with pytest.raises(InputError, match="holds no VOC tree"):
-        load(root=tmp_path)
-    with pytest.raises(InputError, match="not a folder"):
-        load(root=tmp_path / "none")
-    with pytest.raises(InputError, match="both named 'cat'"):
-        load(root=tmp_path, classes=["cat", "cat"])
-
-
-def test_very_deep_xml_is_no_crash(tmp_path):
-    path = tmp_path / "deep.xml"
-    path.write_text("<annotation>" + "<object>" * 200_000 + "</object>" * 200_000 + "</annotation>")
-    with pytest.raises(InputError, match="no <name>"):
-        read_annotation(path)
-
-
-NAMES = st.text(st.characters(blacklist_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1)
-
-
-@given(st.lists(NAMES.filter(str.strip), min_size=1, max_size=5), st.data())
-@settings(deadline=None)
-def test_any_name_reads_back_and_any_cut_is_an_error(tmp_path_factory, names, data):
-    path = tmp_path_factory.getbasetemp() / "any.xml"
-    escaped = [n.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for n in names]
-    xml = annotation(*escaped).encode()
-    path.write_bytes(xml)
-    read = read_or_error(read_annotation, path)
-    if not re.search("[\ufffe\uffff]", "".join(names)):  # which are no XML characters
-        assert read == [name.strip() for name in names]
-    path.write_bytes(xml[: data.draw(st.integers(0, len(xml) - 1))])
-    with pytest.raises(InputError, match=re.escape(str(path))):
-        read_annotation(path)
-
-
-TAGS = [
-    "<annotation>",
-    "</annotation>",
-    "<object>",
-    "</object>",
-    "<name>",
-    "</name>",
-    "cat",
-    "<a/>",
-]
-TAGS += [
-    "&amp;",
-    "&x;",
-    "<!DOCTYPE a>",
-    "<![CDATA[",
-    "]]>",
-    "<?x?>",
-    "<!--",
-    "-->",
-    "\x00",
-    "\ufffe",
-    "&#0;",
-]
-
-
-@given(
-    st.one_of(st.binary(max_size=100), st.lists(st.sampled_from(TAGS), max_size=12).map("".join))
-)
-@settings(deadline=None)
-def test_any_bytes_are_an_annotation_or_an_error(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "any.xml"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    names = read_or_error(read_annotation, path)
-    if names is not None:
-        assert names
-        assert all(names)
+    for root in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match="holds no VOC tree"):
+            load(root=root)
 
 
 def test_voc_lt(tmp_path):
     root = tmp_path / "VOCdevkit"
-    tree = make_tree(
-        root, train={"2008_000001": ["cat"], "2008_000002": ["dog"]}, val={"2008_3": ["cow"]}
-    )
+    labels = {"2008_000001": ["cat"], "2008_000002": ["dog"]}
+    tree = make_tree(root, train=labels, val={"2008_3": ["cow"]})
     make_tree(root, "VOC2007", test={"000001": ["cat", "dog"]})
-    with pytest.raises(
-        InputError, match=r"training ids is missing; put img_id.txt at .*longtail2012"
-    ):
+    with pytest.raises(InputError, match=r"training ids is missing; put it at .*longtail2012"):
         load_voc_lt(root=root)
     for place in (root / "longtail2012", root, tree):
         place.mkdir(exist_ok=True)
@@ -268,19 +188,11 @@ def test_voc_lt(tmp_path):
             data = load_voc_lt(root=given_root)
             assert labels_of(data.train) == {"2008_3": {"cow"}, "2008_000001": {"cat"}}
             assert labels_of(data.test) == {"000001": {"cat", "dog"}}
-        (place / "img_id.txt").rename(tmp_path / "elsewhere.txt")
-    assert load_voc_lt(root=root, id_list=tmp_path / "elsewhere.txt").train.ids == data.train.ids
-    assert load_data("voc-lt", root=root, id_list=tmp_path / "elsewhere.txt").name == "voc-lt"
+        (place / "img_id.txt").rename(tmp_path / "ids")
+    data = load_data("voc-lt", root=root, id_list=str(tmp_path / "ids"), val_split="train")
+    assert (data.name, len(data.train), len(data.val)) == ("voc-lt", 2, 2)
     with pytest.raises(InputError, match="has no VOC2012"):
-        load_voc_lt(root=root / "VOC2007", id_list=tmp_path / "elsewhere.txt")
-
-
-def test_a_pickled_list_is_not_unpickled(tmp_path):
-    root = tmp_path / "VOCdevkit"
-    make_tree(root, train={"2008_000001": ["cat"]})
-    (root / "img_id.txt").write_bytes(b"\x80\x04\x95\x0b\x00\x00\x00.")
-    with pytest.raises(InputError, match=r"img_id.txt is not UTF-8 text"):
-        load_voc_lt(root=root)
+        load_voc_lt(root=root / "VOC2007")
 
 
 def test_real_photos(shared_data):
@@ -294,9 +206,7 @@ def test_real_photos(shared_data):
         for image in ids:  # by regular expression, not by an XML parser
             text = (root / f"VOC2012/Annotations/{image}.xml").read_text()
             counts.update(set(re.findall(r"<object>\s*<name>(\w+)</name>", text)))
-        assert dict(zip(VOC_CLASSES, split.labels.counts, strict=True)) == {
-            name: counts[name] for name in VOC_CLASSES
-        }
+        assert split.labels.counts.tolist() == [counts[name] for name in VOC_CLASSES]
         assert all(path.is_file() for path in split.images)
 
 
@@ -314,3 +224,12 @@ def test_labels_agree_with_voc_lts_own(shared_data):
                 both += 1
                 assert np.array_equal(split.labels[i], published[name])
     assert both == 44
+
+
+def test_parts_are_no_objects(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(
+        "<annotation><object><name> person </name><difficult>1</difficult>"
+        "<part><name>head</name></part></object></annotation>"
+    )
+    assert read_annotation(path) == ["person"]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ltml import InputError, LabelMatrix, Split
 from ltml.build import completed
-from ltml.data.check import check_image
+from ltml.data.fetch import check_image
 from ltml.data.loader import Loader, decode_image
 from ltml.recipe import Recipe
 
@@ -126,7 +126,7 @@ def test_every_kind_of_image_has_its_pixels(tmp_path, kind):
     pixels = decode_image(path, N)
     assert (pixels.shape, pixels.dtype) == ((3, N, N), torch.uint8)
     assert np.abs(pixels.permute(1, 2, 0).numpy() - np.asarray(wanted, float)).max() <= off
-    check_image(path, (N, N))
+    check_image(path)
 
 
 UPRIGHT = {
@@ -225,18 +225,6 @@ def test_what_is_no_file_is_named(tmp_path, name):
     for read in (lambda path: decode_image(path, N), check_image):
         with pytest.raises(InputError, match=r"folder|missing|nnn|nul"):
             read(tmp_path / name)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.parametrize("size", [(N, 10 * N), (N, 2 * N), (N, 1)])
-def test_a_header_that_lies_is_found_by_the_size_in_the_annotations(tmp_path, kind, size):
-    """No decoder tells of rows that are not there, or too many; COCO's file says their number."""
-    path = tmp_path / "a"
-    jpeg = JPEG[:SIZE_AT] + struct.pack(">HH", *size[::-1]) + JPEG[SIZE_AT + 4 :]
-    path.write_bytes(jpeg if kind == "JPEG" else png(RGB, 8, 2, size=size))
-    outcome(decode_image, path, N)
-    with pytest.raises(InputError, match=f"{path} .*(pixels, not 16 x 16|cannot be decoded)"):
-        check_image(path, (N, N))
 
 
 @pytest.fixture

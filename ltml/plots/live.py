@@ -1,0 +1,474 @@
+"""Live figures (Plotly) of the tables in :mod:`ltml.plots.frames`: they hover, zoom and filter."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ltml.errors import InputError
+from ltml.labels import GROUPS
+from ltml.plots.style import GREY, GROUP_COLORS, NEGATIVE, POSITIVE, RUN_COLORS
+
+__all__ = [
+    "balancing",
+    "class_ap",
+    "class_history",
+    "class_rates",
+    "feature_diversity",
+    "gradient_heatmap",
+    "gradient_magnitudes",
+    "gradient_span",
+    "group_map",
+    "interference",
+    "training_curves",
+]
+
+INK, BLUE = NEGATIVE, GROUP_COLORS["head"]
+PAPER, CLEAR = "rgba(255,255,255,1)", "rgba(255,255,255,0)"
+SYMBOLS = ("circle", "square-open", "diamond", "x", "triangle-up", "cross", "star")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+FIELDS = {  # of a class's gradient: name, mark, colour
+    "positive": ("positives (label present)", "circle", POSITIVE),
+    "negative": ("negatives (label absent)", "triangle-down-open", NEGATIVE),
+    "total": ("positives + negatives", "square", BLUE),
+    "ratio": ("positives / negatives", "diamond", BLUE),
+}
+SHOW = {"both": ("positive", "negative")} | {name: (name,) for name in FIELDS}
+CARD = (  # of a class, from what _card() returns
+    "<b>%{x}</b> (%{customdata[0]}, %{customdata[1]:,} images)<br>AP %{customdata[2]}<br>"
+    "gradient: positives %{customdata[3]}, negatives %{customdata[4]}<br>"
+)
+_AXIS = {"gridcolor": "rgba(136,136,136,0.25)", "zeroline": False, "automargin": True}
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": CLEAR,
+        "xaxis": _AXIS,
+        "yaxis": _AXIS | {"tickformat": "~g"},
+        "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
+        "margin": {"l": 60, "r": 16, "t": 70, "b": 40},
+    }
+)
+
+
+def gradient_magnitudes(
+    frame: pd.DataFrame,
+    *,
+    show: str = "both",
+    order: str = "count",
+    log: bool = True,
+    span: tuple[float, float] | None = None,
+    mark: str | None = None,
+) -> go.Figure:
+    r"""Plot each class's gradient :math:`\sum |\partial L / \partial z_c|`, a panel for each run.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.gradients`.
+        show: ``"both"``, ``"positive"``, ``"negative"``, ``"total"`` or ``"ratio"``.
+        order: ``"count"``, or ``"gradient"``: by what is shown of the first run, descending.
+        log: logarithmic gradient axis.
+        span: ends of the gradient axis; default: those of the frame.
+        mark: class to point out.
+    """
+    tables = _split(frame.assign(ratio=frame.positive / frame.negative))
+    figure = _panels(tables)
+    for row, table in enumerate(tables.values(), 1):
+        for field, (name, symbol, color) in FIELDS.items():
+            look = {"meta": {"row": row - 1, "field": field}, "visible": field in SHOW[show]}
+            look |= {"legendgroup": field, "showlegend": row == 1}
+            marker = {"symbol": symbol, "color": color}
+            _points(figure, table, field, row, name=name, marker=marker, **look)
+    title = "positive / negative gradient" if show == "ratio" else "sum of |dL/dz|"
+    _value_axis(figure, title, gradient_span(frame, show, log) if span is None else span, log)
+    first = next(iter(tables.values()))
+    if order == "gradient":
+        shown = "total" if show == "both" else show
+        first = first.sort_values(shown, ascending=False, kind="stable")
+    return _class_axis(figure, first, mark)
+
+
+def gradient_span(frame: pd.DataFrame, show: str, log: bool) -> tuple[float, float]:
+    """Return ends of a gradient axis on which all rows of a frame of gradients compare.
+
+    Raises:
+        InputError: if no class has gradient.
+    """
+    frame = frame.assign(ratio=frame.positive / frame.negative)
+    values = frame[[*SHOW[show]]].to_numpy(float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values):
+        raise InputError("no class has gradient here; choose another step or run")
+    high = values.max()
+    # One silent class must not flatten all others.
+    return (max(values.min(), high / 1e5) / 1.4, 1.4 * high) if log else (0.0, 1.08 * high)
+
+
+def gradient_heatmap(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
+    """Plot each class's share of the gradient over an equal share, epoch by epoch.
+
+    Epochs with little gradient in all are faded: shares of next to nothing say nothing.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.gradient_history`.
+        mark: class to point out.
+    """
+    ratio = frame.share / frame.equal_share
+    frame = frame.assign(ratio=ratio, log=np.log2(ratio.where(ratio > 0)))
+    tables = _split(frame.assign(fade=0.85 * (1 - frame.of_peak.fillna(0))))
+    figure = make_subplots(len(tables), 1, **_rows(tables))
+    limit = float(np.clip(np.nanmax(np.abs(frame["log"]), initial=1), 1, 5))  # the same for all
+    ticks = np.arange(-5, 6)
+    bar = {"title": {"text": "share over<br>an equal one"}, "thickness": 12, "tickvals": ticks}
+    bar["ticktext"] = [f"{2.0**t:.3g}×" for t in ticks]
+    fades = {"colorscale": [[0, CLEAR], [1, PAPER]], "zmin": 0, "zmax": 1, "showscale": False}
+    for row, table in enumerate(tables.values(), 1):
+        for field in ("log", "fade"):
+            grid = table.pivot(index="step", columns="class", values=field)
+            grid = grid[table["class"].unique()]
+            look = _scale("PuOr_r", limit, bar if row == 1 else None) if field == "log" else fades
+            figure.add_heatmap(
+                x=text(grid.columns),
+                y=[f"step {step}" for step in grid.index],
+                z=grid.to_numpy(),
+                customdata=2 ** grid.to_numpy(),
+                hovertemplate="<b>%{x}</b>, until %{y}<br>%{customdata:.3g} times an equal share"
+                "<extra></extra>",
+                hoverinfo="skip" if field == "fade" else None,
+                meta={"row": row - 1, "field": field},
+                row=row,
+                col=1,
+                **look,
+            )
+    figure.update_traces(hovertemplate=None, selector={"hoverinfo": "skip"})
+    figure.update_yaxes(type="category")
+    figure.update_layout(height=130 + 190 * len(tables), margin_t=40)
+    names = next(iter(tables.values()))[["class"]].drop_duplicates()
+    return _class_axis(figure, names, mark)
+
+
+def class_history(frame: pd.DataFrame, class_name: str) -> go.Figure:
+    """Plot one class's gradient per step and its AP over the training, a panel for each run.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.gradient_history`.
+        class_name: one of the classes.
+
+    Raises:
+        InputError: if there is no such class.
+    """
+    tables = _split(frame[frame["class"] == class_name])
+    if not tables:
+        raise InputError(f"there is no class {class_name!r}; choose one of the list")
+    specs = [[{"secondary_y": True}]] * len(tables)
+    figure = make_subplots(len(tables), 1, specs=specs, **_rows(tables))
+    looks = {field: FIELDS[field] for field in SHOW["both"]}
+    for row, table in enumerate(tables.values(), 1):
+        for field, (name, symbol, color) in (
+            looks | {"ap": ("AP (right)", "square", BLUE)}
+        ).items():
+            ap = field == "ap"
+            reading = "AP %{y:.1f} %" if ap else f"{name}: %{{y:.3g}} per step"
+            figure.add_scatter(
+                x=table.step,
+                y=100 * table.ap if ap else table[field] / table.steps,
+                mode="lines+markers",
+                connectgaps=True,
+                name=name,
+                legendgroup=field,
+                showlegend=row == 1,
+                marker={"symbol": symbol, "color": color, "size": 8},
+                line={"color": color, "dash": "dot" if ap else "solid"},
+                hovertemplate=f"step %{{x}}<br>{reading}<extra></extra>",
+                meta={"row": row - 1, "field": field},
+                row=row,
+                col=1,
+                secondary_y=ap,
+            )
+    figure.update_yaxes(title="|dL/dz| per step", type="log", secondary_y=False)
+    figure.update_yaxes(matches="y", row=2, secondary_y=False)
+    percent = {"range": [0, 105], "showgrid": False, "tickmode": "auto"}
+    figure.update_yaxes(title="AP (%)", secondary_y=True, **percent)
+    figure.update_xaxes(title="training step", rangemode="tozero", row=len(tables))
+    return figure.update_layout(height=130 + 190 * len(tables))
+
+
+def balancing(
+    frame: pd.DataFrame, *, spans: Mapping[str, Sequence[float]] | None = None, mark=None
+) -> go.Figure:
+    """Plot the weights that gradient balancing gives, and each share before and after.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.balanced`.
+        spans: ends of the axes, by weight and share; default: those of the frame.
+        mark: class to point out.
+    """
+    tables = _split(frame, "side")
+    first = next(iter(tables.values()))
+    figure = _panels({"weight": first, "share": first}, titles=False)
+    for side, table in tables.items():
+        for row, field in ((2, "before"), (1, "weight"), (2, "after")):
+            name, symbol, color = FIELDS[side]
+            if field == "before":
+                name, symbol, color = "before", "line-ew-open", GREY
+            _points(
+                figure,
+                table,
+                field,
+                row,
+                name=name,
+                legendgroup=name,
+                showlegend=row == 1 or (field == "before" and side == "positive"),
+                marker={"symbol": symbol, "color": color},
+                reading=f"{side}s, {field}: %{{y:.3g}}{'' if field == 'weight' else ' %'}",
+                meta={"row": row - 1, "side": side, "field": field},
+            )
+    if spans is None:
+        shares = frame[["before", "after"]].to_numpy()
+        spans = {"weight": frame.weight, "share": shares[shares > 0]}
+        spans = {name: (values.min() / 1.2, 1.2 * values.max()) for name, values in spans.items()}
+    _value_axis(figure, "weight", spans["weight"], row=1)
+    _value_axis(figure, "share of the gradient (%)", spans["share"], row=2)
+    for row, level in ((1, 1), (2, 50 / len(first))):  # no change, and equal shares
+        line = {"dash": "dash", "color": GREY, "width": 1}
+        figure.add_hline(level, row=row, col=1, line=line)
+    return _class_axis(figure, first, mark)
+
+
+def class_rates(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
+    """Plot how often each sampler samples images of each class.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.class_rates`.
+        mark: class to point out.
+    """
+    figure = _series(frame, "sampler", "rate", "%{y:.4g} per sampled image", mark)
+    return _value_axis(figure, "images with the class<br>per sampled image")
+
+
+def class_ap(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
+    """Plot each class's average precision, of one run or several.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.class_ap`.
+        mark: class to point out.
+    """
+    figure = _series(frame.assign(percent=100 * frame.ap), "run", "percent", "AP %{y:.1f} %", mark)
+    return figure.update_yaxes(title="average precision (%)", range=[-3, 103])
+
+
+def feature_diversity(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
+    """Plot the diversity of each class's features, with standard errors.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.diversity`.
+        mark: class to point out.
+    """
+    figure = _series(frame, "run", "value", "%{y:.3g} ± %{error_y.array:.2g}", mark)
+    title = f"{frame.measure.iloc[0]} of {frame['size'].iloc[0]} images"
+    return figure.update_yaxes(title=title)
+
+
+def group_map(frame: pd.DataFrame) -> go.Figure:
+    """Plot the mAP of head, medium, tail and all classes, a row for each run or setting.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.group_map` and ``ablation``.
+    """
+    best = frame[frame.group == "mAP"].sort_values("mean", kind="stable", na_position="first")
+    figure = go.Figure()
+    for group in (*GROUPS, "mAP"):
+        rows = frame[frame.group == group].set_index("name").loc[best["name"]]
+        mark = {"symbol": "line-ns-open", "line_width": 3} if group == "mAP" else {}
+        spread = zip(rows.deviation, rows.seeds, strict=True)
+        figure.add_scatter(
+            x=rows["mean"],
+            y=text(rows.index),
+            mode="markers",
+            name="all classes" if group == "mAP" else group,
+            error_x={"array": rows.deviation, "thickness": 1, "width": 3},
+            marker={"color": GROUP_COLORS.get(group, INK), "size": 11} | mark,
+            customdata=[f" ± {d:.1f}, {n} seeds" if n > 1 else "" for d, n in spread],
+            hovertemplate="%{y}<br>mAP %{x:.1f}%{customdata}",
+        )
+    figure.update_xaxes(title="mAP (%)")
+    figure.update_yaxes(type="category", dtick=1 if len(best) <= 60 else None)
+    return figure.update_layout(template=TEMPLATE, height=140 + 24 * max(len(best), 3))
+
+
+def training_curves(frame: pd.DataFrame) -> go.Figure:
+    """Plot the mAP of head, medium, tail and all classes over the training steps.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.curves`.
+    """
+    figure = go.Figure()
+    for i, (name, run) in enumerate(frame.groupby("run", sort=False)):
+        for (split, group), table in run.groupby(["split", "group"], sort=False):
+            color = GROUP_COLORS.get(group, INK)
+            what = group if split == "test" else f"{group} ({split})"
+            figure.add_scatter(
+                x=table.step,
+                y=table.mAP,
+                mode="lines+markers",
+                connectgaps=True,
+                name=f"{escape(str(name))}, {what}",
+                opacity=1 if split == "test" else 0.5,
+                line={"color": color, "dash": DASHES[i % len(DASHES)]},
+                marker={"color": color, "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7},
+                hovertemplate="step %{x}<br>mAP %{y:.1f}",
+                meta={"row": i, "field": group},
+            )
+    figure.update_xaxes(title="training step", rangemode="tozero")
+    figure.update_yaxes(title="mAP (%)", range=[-3, 103])
+    return figure.update_layout(template=TEMPLATE, height=420)
+
+
+def interference(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
+    """Plot the cosine between the gradients that classes send into the shared features.
+
+    Blue pairs pull the backbone the same way, red pairs against one another.
+
+    Args:
+        frame: see :func:`ltml.plots.frames.interference`; with a column run for several.
+        mark: class to point out.
+    """
+    tables = _split(frame if "run" in frame else frame.assign(run=""))
+    titles = text(tables) if len(tables) > 1 else None
+    figure = make_subplots(1, len(tables), shared_yaxes=True, subplot_titles=titles)
+    for column, table in enumerate(tables.values(), 1):
+        names = table["class"].unique()
+        grid = table.pivot(index="class", columns="other", values="cosine").loc[names, names]
+        norm = table.drop_duplicates("class").norm.to_numpy()
+        figure.add_heatmap(
+            x=text(names),
+            y=text(names),
+            z=grid.to_numpy(),
+            customdata=np.repeat(norm[:, None], len(names), 1),
+            hovertemplate="<b>%{y}</b> (norm %{customdata:.3g})<br>with %{x}: cosine %{z:.2f}"
+            "<extra></extra>",
+            meta={"row": column - 1, "field": "cosine"},
+            row=1,
+            col=column,
+            **_scale("RdBu", 1, {"title": "cosine", "thickness": 12} if column == 1 else None),
+        )
+    figure.update_yaxes(type="category", autorange="reversed", nticks=30)
+    figure.update_layout(height=600, margin_t=40)
+    return _class_axis(figure, pd.DataFrame({"class": names}), mark)
+
+
+def text(names) -> list[str]:
+    """Escape names: Plotly reads some HTML in texts."""
+    return [escape(str(name), quote=False) for name in names]
+
+
+def _card(table: pd.DataFrame) -> list[list]:
+    """Return what the hover text of each class says, see CARD; a dash for what is not known."""
+    columns = [table.group, table["count"]]
+    for name, form in (("ap", "{:.1%}"), ("positive", "{:.3g}"), ("negative", "{:.3g}")):
+        values = table[name] if name in table else [np.nan] * len(table)
+        columns.append(["–" if np.isnan(value) else form.format(value) for value in values])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _split(frame: pd.DataFrame, column: str = "run") -> dict[str, pd.DataFrame]:
+    return dict(list(frame.groupby(column, sort=False)))
+
+
+def _rows(tables: Mapping[str, pd.DataFrame]) -> dict:
+    titles = text(tables) if len(tables) > 1 else None
+    return {"shared_xaxes": True, "vertical_spacing": 0.09, "subplot_titles": titles}
+
+
+def _scale(colors: str, limit: float, bar: dict | None) -> dict:
+    scale = {"colorscale": colors, "zmin": -limit, "zmax": limit}
+    return scale | ({"showscale": False} if bar is None else {"colorbar": bar})
+
+
+def _panels(tables: Mapping[str, pd.DataFrame], *, titles: bool = True) -> go.Figure:
+    """Make a panel for each table, one above the other over one class axis."""
+    options = _rows(tables) | ({} if titles else {"subplot_titles": None})
+    figure = make_subplots(len(tables), 1, **options)
+    return figure.update_layout(height=160 + 250 * len(tables))
+
+
+def _points(figure, table, column, row=1, *, marker, reading="", **look) -> None:
+    """Add a mark for each class."""
+    size = 9 if len(table) <= 40 else 6 if len(table) <= 200 else 4
+    figure.add_scatter(
+        x=text(table["class"]),
+        y=table[column],
+        mode="markers",
+        marker={"size": size} | marker,
+        customdata=_card(table),
+        hovertemplate=f"{CARD}{reading}<extra></extra>",
+        row=row,
+        col=1,
+        **look,
+    )
+
+
+def _series(frame: pd.DataFrame, by: str, value: str, reading: str, mark: str | None) -> go.Figure:
+    """Plot a value of each class, for each name in the column ``by``."""
+    tables = _split(frame, by)
+    figure = _panels({"": frame})
+    for i, (name, table) in enumerate(tables.items()):
+        color, symbol = RUN_COLORS[i % len(RUN_COLORS)], SYMBOLS[i % len(SYMBOLS)]
+        look = {"meta": {"row": i, "field": value}, "marker": {"symbol": symbol, "color": color}}
+        if "error" in table:
+            look["error_y"] = {"array": table.error, "thickness": 1, "width": 0}
+        (name,) = text([name])
+        _points(figure, table, value, name=name, reading=f"{name}: {reading}", **look)
+    return _class_axis(figure, tables[frame[by].iloc[0]], mark)
+
+
+def _value_axis(figure, title, span=None, log=True, row=None) -> go.Figure:
+    ends = span if span is None or not log else np.log10(span)
+    kind = {"type": "log" if log else "linear", "nticks": 7}
+    return figure.update_yaxes(title=title, range=ends, row=row, **kind)
+
+
+def _class_axis(figure: go.Figure, table: pd.DataFrame, mark: str | None) -> go.Figure:
+    """Order the class axis, name as many classes as there is room for, shade groups, mark one.
+
+    Args:
+        figure: whose panels share the axis.
+        table: a row for each class, in order; with a column group, its groups are shaded.
+        mark: class to point out.
+    """
+    names = text(table["class"])
+    figure.update_layout(template=TEMPLATE).update_xaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=names,
+        range=[-0.6, len(names) - 0.4],
+        tickangle=-45,
+        **({"dtick": 1} if len(names) <= 40 else {"nticks": 50}),
+    )
+    for group in GROUPS if "group" in table else ():
+        here = np.flatnonzero(table.group == group)
+        ends = np.split(here, np.flatnonzero(np.diff(here) > 1) + 1) if len(here) else []
+        # One path for each group, whatever the order, is soon drawn and has no seams.
+        path = "".join(f"M{e[0] - 0.5},0H{e[-1] + 0.5}V1H{e[0] - 0.5}Z" for e in ends) or "M0,0Z"
+        for axis in figure.select_yaxes():
+            place = axis.plotly_name.replace("axis", "")
+            figure.add_shape(
+                type="path",
+                path=path,
+                xref="x",
+                yref=f"{place} domain",
+                layer="below",
+                fillcolor=GROUP_COLORS[group],
+                opacity=0.16,
+                line_width=0,
+                name=f"{group} ({len(here)})",
+                legendgroup=group,
+                showlegend=place == "y" and len(here) > 0,
+            )
+    if mark is not None and (name := escape(mark, quote=False)) in names:
+        at = {"x0": names.index(name) - 0.5, "x1": names.index(name) + 0.5, "y0": 0, "y1": 1}
+        figure.add_shape(xref="x", yref="paper", line={"color": INK, "width": 1}, **at)
+    return figure

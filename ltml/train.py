@@ -1,0 +1,451 @@
+"""Train a classifier by a recipe: data, model, step, epoch, checkpoint, from top to bottom."""
+
+import io
+import logging
+import math
+import os
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ltml.build import (
+    autocast,
+    build_model,
+    choose_device,
+    completed,
+    load_data,
+    lr_factor,
+    make_optimizer,
+)
+from ltml.data import LongTailData
+from ltml.data.loader import Loader, not_shown
+from ltml.errors import InputError
+from ltml.files import write_atomically
+from ltml.losses import make_loss
+from ltml.metrics import average_precision, group_map
+from ltml.options import build, choose
+from ltml.ranks import Ranks
+from ltml.recipe import Recipe
+from ltml.recorder import Recorder, check_folder, claimed, device_name
+from ltml.run import Run, read_config
+from ltml.sampler import SAMPLERS
+from ltml.seeding import generator
+
+__all__ = ["Training", "evaluate", "fit", "resume"]
+
+log = logging.getLogger(__name__)
+
+STATEFUL = ("model", "optimizer", "criterion", "sampler", "recorder")
+CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+
+
+def fit(
+    recipe: Recipe,
+    *,
+    out: str | Path | None = None,
+    data: LongTailData | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    on_epoch: Callable[[Run], None] | None = None,
+    save_minutes: float = 5.0,
+) -> Run:
+    """Train by a recipe, and leave a run in a folder.
+
+    The test split is evaluated once, at the end, unless ``recipe.evaluate_every`` is given; a
+    validation split is evaluated after every epoch. Several processes, as ``accelerate launch``
+    starts them, share every batch and leave one run.
+
+    Args:
+        recipe: what to train and how.
+        out: folder to write; default: a new one under ``runs/``.
+        data: a data set that is loaded already (``recipe.data`` then only names it).
+        overwrite: replace the run that ``out`` holds; files that ltml did not write are kept.
+        progress: show progress bars.
+        on_epoch: called after every epoch with the run so far, whose summary is still empty.
+        save_minutes: longest time between checkpoints; one is saved after every epoch anyway.
+
+    Raises:
+        InputError: if the recipe or the data cannot be used, or ``out`` holds another run, and
+            nothing is written then; or if something fails on the way, and what :func:`resume`
+            needs is kept.
+
+    Example:
+        >>> import tempfile, ltml
+        >>> data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=100)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = fit(Recipe(steps=2, batch_size=8, warmup=0), data=data,
+        ...               out=f"{folder}/run", progress=False)
+        ...     run.metrics.step.tolist()
+        [2]
+    """
+    recipe.check()
+    ranks = Ranks.join(recipe.device)
+    if out is None:
+        stem = f"{recipe.data}-{recipe.sampler}-{recipe.loss}-seed{recipe.seed}"
+        names = (Path("runs") / (stem + (f"-{n}" if n > 1 else "")) for n in count(1))
+        out = ranks.told(next(name for name in names if not name.exists()))
+    out = Path(out)
+    if ranks.first:
+        check_folder(out, overwrite=overwrite)
+    data = load_data(recipe) if data is None else data
+    training = Training(completed(recipe, data.train), data, out, ranks, progress)
+    with claimed(out) if ranks.first else nullcontext():
+        if ranks.first:
+            training.recorder.begin()
+        training.run(on_epoch, save_minutes)
+    ranks.wait()
+    return Run.load(out)
+
+
+def resume(
+    path: str | Path,
+    *,
+    data: LongTailData | None = None,
+    progress: bool = True,
+    on_epoch: Callable[[Run], None] | None = None,
+    save_minutes: float = 5.0,
+) -> Run:
+    """Go on with a training that was interrupted, to exactly what it would have become.
+
+    Args:
+        path: the folder that :func:`fit` was writing.
+        data: the data set, if :func:`fit` was given it.
+        progress: as in :func:`fit`.
+        on_epoch: as in :func:`fit`.
+        save_minutes: as in :func:`fit`.
+
+    Returns:
+        the finished run; at once, if it was finished.
+
+    Raises:
+        InputError: if the folder holds no run, or the data are not those it was trained on.
+    """
+    out = Path(path)
+    config = read_config(out)
+    if (out / "summary.json").is_file():
+        return Run.load(out)
+    recipe = Recipe.from_dict(config["recipe"])
+    recipe.check()
+    ranks = Ranks.join(recipe.device)
+    data = load_data(recipe) if data is None else data
+    training = Training(recipe, data, out, ranks, progress)
+    if training.recorder.config["data"] != config["data"]:
+        raise InputError(
+            f"run {str(out)!r} was trained on other data than these ({data.name!r}); give the data "
+            "it began with"
+        )
+    with claimed(out) if ranks.first else nullcontext():
+        state = load_checkpoint(out)
+        if state is not None:
+            training.load_state_dict(state)
+        training.run(on_epoch, save_minutes)
+    ranks.wait()
+    return Run.load(out)
+
+
+class Training:
+    """Everything that changes while a model is trained by a completed recipe, and the loop."""
+
+    def __init__(self, recipe: Recipe, data: LongTailData, out: Path, ranks: Ranks, progress: bool):
+        self.recipe, self.data, self.out, self.ranks = recipe, data, out, ranks
+        self.progress = progress and ranks.first
+        self.device = ranks.device(choose_device(recipe.device))
+        labels = data.train.labels
+        if recipe.keep == "best" and data.val is None:
+            raise InputError("keep='best' needs a validation split; give val_split or holdout")
+
+        # Steps are grouped into epochs of as many images as the training split has.
+        per_epoch = math.ceil(len(labels) / recipe.batch_size)
+        self.steps = recipe.steps or per_epoch * (recipe.epochs or 7)
+        self.ends = [*range(per_epoch, self.steps, per_epoch), self.steps]
+        if self.steps < recipe.warmup and ranks.first:
+            log.warning(
+                "%d steps end before the warm-up of %d does: give more epochs, or a shorter warmup",
+                self.steps,
+                recipe.warmup,
+            )
+
+        self.sampler = build(
+            choose("sampler", recipe.sampler, SAMPLERS),
+            f"sampler {recipe.sampler!r}",
+            recipe.sampler_options,
+            labels=labels,
+            batch_size=recipe.batch_size,
+            num_batches=self.steps,
+            seed=recipe.seed,
+            rank=ranks.rank,
+            world_size=ranks.size,
+        )
+        self.criterion = make_loss(recipe.loss, labels, **recipe.loss_options).to(self.device)
+        self.model = build_model(recipe, labels.counts, len(labels)).to(self.device)
+        self.optimizer = make_optimizer(recipe, self.model)
+
+        backbone = self.model.backbone
+        options = {"image_size": recipe.image_size, "device": self.device}
+        options |= {"progress": self.progress, "mean": backbone.mean, "std": backbone.std}
+        self.train = Loader(data.train, augment=recipe.augment, **options)
+        self.test = Loader(data.test, **options)
+        self.val = None if data.val is None else Loader(data.val, **options)
+
+        self.recorder = Recorder(
+            out, labels, name=data.name, settings=asdict(recipe), device=self.device
+        )
+        self.recorder.config["data"] |= {
+            "test_images": len(data.test),
+            "test_counts": data.test.labels.counts.tolist(),
+        }
+        self.divergence = Divergence(data.class_names, self.device)
+        self.step, self.best, self.kept = 0, -math.inf, {}  # kept: weights of the best epoch
+        self.random: list[list[Tensor]] = []  # states of torch's own generators, of each rank
+
+    def run(self, on_epoch: Callable[[Run], None] | None, save_minutes: float) -> None:
+        """Train to the end, from wherever we are; the first process writes."""
+        ranks, recipe, cuda = self.ranks, self.recipe, self.device.type == "cuda"
+        # Torch's own generators, which only dropout inside a backbone draws from.
+        with torch.random.fork_rng([self.device] if cuda else []):
+            torch.manual_seed(recipe.seed + ranks.rank)
+            for state in self.random[ranks.rank : ranks.rank + 1]:
+                torch.set_rng_state(state[0])
+                if cuda and len(state) > 1:
+                    torch.cuda.set_rng_state(state[1], self.device)
+            model = ranks.shared(self.model)
+            if recipe.compile:
+                model = torch.compile(model)
+            # A batch and its random views are functions of (seed, step, rank) alone.
+            index = (self.sampler.indices(step) for step in count(self.step))
+            numbers = count(self.step * ranks.size + ranks.rank, ranks.size)
+            batches = self.train.batches(index, seed=recipe.seed, numbers=numbers)
+            log.info(
+                "%s: %d steps of %d images on %s",
+                *(self.out.name, self.steps, recipe.batch_size, device_name(self.device)),
+            )
+            saved, hidden = time.monotonic(), not_shown(self.progress)
+            bar = tqdm(initial=self.step, total=self.steps, desc=self.out.name, disable=hidden)
+            with bar:
+                for epoch, end in enumerate(self.ends, 1):
+                    if self.step >= end:
+                        continue  # before we resumed
+                    model.train()
+                    while self.step < end:
+                        self.take_step(model, *next(batches))
+                        bar.update()
+                        # Several processes have several clocks: they save after epochs only.
+                        due = time.monotonic() - saved > 60 * save_minutes
+                        if due and ranks.size == 1 and self.step < end:
+                            self.save()
+                            saved = time.monotonic()
+                    row = self.end_epoch(epoch)
+                    name = "mAP" if math.isnan(row.get("val_mAP", math.nan)) else "val_mAP"
+                    bar.set_postfix({name: f"{row[name]:.3f}", "loss": f"{row['train_loss']:.3g}"})
+                    saved = time.monotonic()
+                    self.save()
+                    if on_epoch is not None and ranks.first:
+                        on_epoch(self.recorder.run())
+            self.finish()
+
+    def take_step(self, model: nn.Module, images: Tensor, targets: Tensor) -> None:
+        """Take one step on this process's images ``(B, 3, S, S)`` and targets ``(B, C)``."""
+        recipe, on_cpu = self.recipe, self.device.type == "cpu"
+        number = self.step * self.ranks.size + self.ranks.rank
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.lr * group["scale"] * lr_factor(recipe, self.step, self.steps)
+        self.model.head.generator = generator(recipe.seed, "fusion", number, self.device)
+        try:
+            with autocast(self.device):
+                logits, targets = model(images, targets)  # (B, C), or (2B, C) with pairs
+            logits = logits.float()
+            self.divergence.see(self.step, logits)
+            if on_cpu:  # elsewhere at the end of the epoch: checking is waiting
+                self.check()
+            self.recorder.ledger.watch(logits, targets)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.criterion(logits, targets)
+            loss.backward()
+        except RuntimeError as error:
+            if not any(words in str(error) for words in ("out of memory", "allocate memory")):
+                raise
+            raise InputError(
+                f"batch_size={recipe.batch_size} at image_size={recipe.image_size} does not fit in "
+                f"the memory of {device_name(self.device)}; give a smaller batch_size or image_size"
+            ) from error
+        weight = self.model.head.classifier.weight
+        if weight.grad is not None:  # a head can be frozen by hand
+            self.recorder.ledger.add_weight(weight.grad)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        self.divergence.see(self.step, loss, norm)
+        if on_cpu:
+            self.check()
+        self.optimizer.step()
+        self.recorder.add_step(loss.detach())
+        self.step += 1
+
+    def check(self) -> None:
+        """Raise if the training has diverged."""
+        self.divergence.check(
+            self.sampler.indices,
+            f"lower lr={self.recipe.lr}, or lengthen warmup={self.recipe.warmup}; the last "
+            "checkpoint is from before",
+        )
+
+    def end_epoch(self, epoch: int) -> dict:
+        """Evaluate what is due, and record the epoch."""
+        self.check()
+        every, found = self.recipe.evaluate_every, {}
+        if self.val is not None:
+            found["val_scores"] = evaluate(self.model, self.val, ranks=self.ranks)
+            found["val_targets"] = self.data.val.labels.dense()
+            if self.recipe.keep == "best":
+                self._keep_if_best(epoch, found)
+        last = epoch == len(self.ends)
+        if last and self.kept:
+            self.model.load_state_dict(self.kept)
+        if last or (every is not None and epoch % every == 0):
+            found["scores"] = evaluate(self.model, self.test, ranks=self.ranks)
+            found["targets"] = self.data.test.labels.dense()
+        return self.recorder.epoch(**found)
+
+    def _keep_if_best(self, epoch: int, found: dict) -> None:
+        ap = average_precision(found["val_scores"], found["val_targets"])
+        mean = group_map(ap, {})["mAP"]
+        if mean > self.best:
+            self.best, self.recorder.summary["kept_epoch"] = mean, epoch
+            self.kept = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    def finish(self) -> None:
+        """Write weights and summary, and drop the checkpoints."""
+        if not self.ranks.first:
+            return
+        weights = {key: value.cpu() for key, value in self.model.state_dict().items()}
+        write_atomically(self.out / "model.pt", lambda part: _save_torch(weights, part))
+        self.recorder.finish()
+        for name in (CHECKPOINT, PREVIOUS):
+            (self.out / name).unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write a checkpoint; nothing broken takes the place of what is whole."""
+        self.check()
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        random = self.ranks.gathered([torch.get_rng_state(), *cuda])  # one of each rank
+        if self.ranks.first:
+            save_checkpoint(self.out, {**self.state_dict(), "random": random})
+
+    def state_dict(self) -> dict:
+        """Everything but the random states that :meth:`load_state_dict` needs to go on exactly."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in STATEFUL},
+            **{name: getattr(self, name) for name in ("step", "best", "kept")},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take up a saved state."""
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        for name in ("step", "best", "kept", "random"):
+            setattr(self, name, state[name])
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, loader: Loader, *, batch_size: int = 256, ranks: Ranks | None = None
+) -> Tensor:
+    """Score every image of a loader's split, each by one of the processes.
+
+    Returns:
+        ``(N, C)`` logits on the CPU; the model is left in training mode if it was.
+    """
+    training, device, ranks = model.training, loader.device, ranks or Ranks()
+    model.eval()
+    index = torch.arange(ranks.rank, len(loader.split), ranks.size).split(batch_size)
+    with autocast(device):
+        scores = [model(images).float() for images, _ in loader.batches(index)]
+    model.train(training)
+    return ranks.interleaved(torch.cat(scores).cpu(), len(loader.split))
+
+
+class Divergence:
+    """Notice the first step whose logits, loss or gradient are not finite, without waiting."""
+
+    def __init__(self, class_names: Sequence[str], device: torch.device):
+        self.class_names = class_names
+        self._step = torch.full((), -1, device=device)
+        self._wrong = torch.zeros(len(class_names), dtype=torch.bool, device=device)
+
+    def see(self, step: int, *values: Tensor) -> None:
+        """Take in a step's logits ``(B, C)``, or scalars such as its loss and gradient norm."""
+        for value in values:
+            finite = value.detach().isfinite()
+            wrong = ~finite.all(0) if finite.ndim == 2 else torch.zeros_like(self._wrong)
+            first = ~finite.all() & (self._step < 0)
+            self._step = torch.where(first, step, self._step)
+            self._wrong = torch.where(first, wrong, self._wrong)
+
+    def check(self, images: Callable[[int], Sequence[int]], advice: str) -> None:
+        """Raise if any step so far went wrong, naming its images. Waits for the device."""
+        step = self._step.item()
+        if step < 0:
+            return
+        names = [self.class_names[c] for c in self._wrong.nonzero().flatten().tolist()]
+        what = f"the logits of {', '.join(names[:3])}" if names else "the loss or its gradient"
+        more = f" and {len(names) - 3} more classes" if len(names) > 3 else ""
+        shown = ", ".join(map(str, images(step)[:8]))
+        raise InputError(
+            f"{what}{more} became infinite or NaN in step {step + 1}, on training images {shown} "
+            f"(numbers from 0); {advice}"
+        )
+
+
+def save_checkpoint(folder: Path, state: dict) -> None:
+    """Write ``checkpoint.pt``; the one before stays, as ``checkpoint.previous.pt``.
+
+    Raises:
+        InputError: if it cannot be written; the earlier checkpoints are unchanged.
+    """
+
+    def write(part: Path) -> None:
+        _save_torch(state, part)
+        if (folder / CHECKPOINT).exists():
+            (folder / CHECKPOINT).replace(folder / PREVIOUS)
+
+    write_atomically(folder / CHECKPOINT, write)
+
+
+def load_checkpoint(folder: Path) -> dict | None:
+    """Read the newest whole checkpoint of a run's folder, on the CPU; None if there never was one.
+
+    Raises:
+        InputError: if there are checkpoints, but none is whole.
+    """
+    paths = [path for name in (CHECKPOINT, PREVIOUS) if (path := folder / name).exists()]
+    for path in paths:
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch.load does not look at checksums
+                if broken := archive.testzip():
+                    raise zipfile.BadZipFile(broken)
+        except (OSError, EOFError, zipfile.BadZipFile):
+            log.warning("%s is damaged; the one before it is used if there is one", path)
+            continue
+        # Nothing but tensors, numbers, strings, lists and dictionaries is read.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    if paths:
+        raise InputError(
+            f"{' and '.join(map(str, paths))} are damaged, so the training cannot go on from "
+            "there; start again with overwrite"
+        )
+    return None
+
+
+def _save_torch(value, path: Path) -> None:
+    buffer = io.BytesIO()  # on a full disk torch.save raises RuntimeError, not OSError
+    torch.save(value, buffer)
+    with path.open("wb") as file:
+        file.write(buffer.getvalue())
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,133 @@
+"""What all explorers share: controls over a live figure and a sentence, new at each change."""
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+import ipywidgets
+import plotly.graph_objects as go
+
+from ltml.errors import InputError
+from ltml.plots.readings import named_apart
+from ltml.run import Run, find_runs
+
+__all__ = ["Explorer", "class_box", "dropdown", "load_named", "pair"]
+
+_WIDE = {"description_width": "initial"}
+
+
+class Explorer(ipywidgets.VBox):
+    """Show a live figure and a sentence that follow a few controls.
+
+    What the data or a choice does not allow stands in place of the figure, and the controls stay
+    alive. Everything works without a browser: set ``explorer.controls["step"].value``, then read
+    ``explorer.said`` and ``explorer.figure``.
+
+    Args:
+        draw: called with the controls' values by name, returns a figure and the sentence that reads
+            it; raises an InputError for what cannot be shown.
+        controls: name -> stock widget; those with a ``value`` that ``draw`` is not to be called
+            with have a name that starts with an underscore.
+        rows: names of the controls, row by row.
+        problems: sentences that stay above the figure, such as which runs cannot be read.
+        below: more widgets under it.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[..., tuple[go.Figure, str]],
+        controls: Mapping[str, ipywidgets.Widget],
+        *,
+        rows: Sequence[Sequence[str]],
+        problems: Sequence[str] = (),
+        below: Sequence[ipywidgets.Widget] = (),
+    ):
+        self.draw, self.controls, self.below, self.said = draw, dict(controls), tuple(below), ""
+        self.figure, self.text = go.FigureWidget(), ipywidgets.HTML()
+        wrap = ipywidgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
+        boxes = [ipywidgets.Box([self.controls[name] for name in row], layout=wrap) for row in rows]
+        notes = [ipywidgets.HTML(_paragraph(problem, "#A33C00")) for problem in problems]
+        self._above = (*boxes, *notes)
+        super().__init__()
+        for name, control in self.controls.items():
+            if not name.startswith("_"):
+                control.observe(lambda _: self.redraw(), "value")
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw with the controls as they are."""
+        names = [name for name in self.controls if not name.startswith("_")]
+        try:
+            figure, self.said = self.draw(**{name: self.controls[name].value for name in names})
+        except InputError as error:
+            self.said = str(error)
+            self.text.value = _paragraph(self.said, "#A33C00")
+            self.children = (*self._above, self.text, *self.below)
+            return
+        self.text.value = _paragraph(self.said)
+        self.figure = replaced(self.figure, figure)
+        self.children = (*self._above, self.figure, self.text, *self.below)
+
+
+def replaced(widget: go.FigureWidget, figure: go.Figure) -> go.FigureWidget:
+    """Give a widget another figure: in place, with its zoom, where their parts are the same."""
+
+    def parts(fig):
+        layout = fig.layout.to_plotly_json()
+        return [trace.type for trace in fig.data], layout.keys() - {"shapes"}
+
+    if parts(widget) != parts(figure):
+        return go.FigureWidget(figure)
+    with widget.batch_update():
+        for old, new in zip(widget.data, figure.data, strict=True):
+            old.update(new, overwrite=True)
+    widget.layout = figure.layout
+    return widget
+
+
+def load_named(runs) -> tuple[dict[str, Run], list[str]]:
+    """Load what an explorer was given; runs by distinct names, and what cannot be read."""
+    found, problems = find_runs(runs)
+    return named_apart(found), problems
+
+
+def pair(named: Mapping[str, Run], run: str | None, against: str | None = None) -> dict[str, Run]:
+    """Return one run, or two of the same classes.
+
+    Raises:
+        InputError: if there is no run, or the two have different classes.
+    """
+    if run is None:
+        raise InputError("there is no run to explore; train one, and give its folder")
+    chosen = {name: named[name] for name in dict.fromkeys((run, against or run))}
+    if len({frozenset(each.classes["class"]) for each in chosen.values()}) > 1:
+        raise InputError(
+            f"runs {run!r} and {against!r} have different classes; compare runs of the same data"
+        )
+    return chosen
+
+
+def dropdown(description: str, options: Mapping[str, object]) -> ipywidgets.Dropdown:
+    """Make a list to choose from, with its whole description in view."""
+    layout = ipywidgets.Layout(width="auto")
+    return ipywidgets.Dropdown(
+        options=list(options.items()), description=description, style=_WIDE, layout=layout
+    )
+
+
+def class_box(named: Mapping[str, Run], run: ipywidgets.Dropdown) -> ipywidgets.Combobox:
+    """Make a box to search a class in, those of the chosen run; at first its rarest."""
+    box = ipywidgets.Combobox(description="class", style=_WIDE, continuous_update=False)
+
+    def offer(_=None) -> None:
+        names = named[run.value].classes["class"].tolist() if run.value else []
+        box.options = names
+        if names and box.value not in names:
+            box.value = names[-1]
+
+    offer()
+    run.observe(offer, "value")
+    return box
+
+
+def _paragraph(text: str, color: str = "inherit") -> str:
+    return f'<p style="color: {color}; line-height: 1.4; max-width: 60em">{escape(text)}</p>'

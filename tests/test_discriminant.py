@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch import nn
+
+from ltml import InputError
+from ltml.discriminant import SharedCovariance, fill
+
+
+def example(images=80, views=1, dim=6, classes=4, seed=0):
+    """Features whose mean depends on the labels; the last classes are rare."""
+    random = torch.Generator().manual_seed(seed)
+    y = (torch.rand(images, classes, generator=random) < torch.linspace(0.5, 0.1, classes)).float()
+    means = torch.randn(classes, dim, generator=random)
+    return (y @ means).unsqueeze(1) + torch.randn(images, views, dim, generator=random), y
+
+
+def fitted(x, y, **options):
+    classifier = SharedCovariance(y.shape[1], x.shape[-1], **options)
+    classifier.update(x, y)
+    return classifier
+
+
+def ridge(classifier, x, y, shrinkage):
+    """scikit-learn's ridge regression on the same rows, at the same strength."""
+    rows = nn.functional.normalize(x.double(), dim=-1).flatten(0, 1).numpy()
+    alpha = len(rows) * shrinkage * classifier.covariance.trace().item() / x.shape[-1]
+    targets = y.repeat_interleave(x.shape[1], 0).numpy()
+    return Ridge(alpha=alpha, solver="svd").fit(rows, targets), rows
+
+
+@pytest.mark.parametrize("dim", [6, 200])  # fewer and more dimensions than images
+def test_rows_are_proportional_to_ridge_regression(dim):
+    x, y = example(dim=dim)
+    classifier = fitted(x, y)
+    weight, _ = classifier.solve(0.1)
+    expected = torch.from_numpy(ridge(classifier, x, y, 0.1)[0].coef_)
+    unit = nn.functional.normalize
+    assert (unit(weight) - unit(expected)).abs().max() < 1e-6
+
+
+def test_without_shrinkage_it_is_discriminant_analysis():
+    x, y = example()
+    weight, bias = fitted(x, y, normalize=False).solve(0.0)
+    rows = x.flatten(0, 1).double()
+    for c, share in enumerate(y.double().mean(0)):
+        analysis = LinearDiscriminantAnalysis(solver="lsqr").fit(rows.numpy(), y[:, c].numpy())
+        expected = torch.from_numpy(analysis.decision_function(rows.numpy())) - share.logit()
+        found = rows @ weight[c] + bias[c]
+        scale = np.linalg.norm(analysis.coef_[0])
+        torch.testing.assert_close(found / weight[c].norm(), expected / scale)
+
+
+def test_sums_of_batches_give_mean_and_covariance():
+    x, y = example(views=2)
+    classifier = SharedCovariance(4, 6)
+    for part, targets in zip(x.split(7), y.split(7), strict=True):
+        classifier.update(part, targets)
+    rows = nn.functional.normalize(x.double(), dim=-1).flatten(0, 1)
+    torch.testing.assert_close(classifier.mean, rows.mean(0))
+    torch.testing.assert_close(classifier.covariance, rows.T.cov(correction=0))
+    torch.testing.assert_close(classifier.solve(0.3), fitted(x, y).solve(0.3))
+
+
+def test_two_halves_merged_are_the_whole():
+    x, y = example()
+    half = fitted(x[:30], y[:30])
+    half.merge(fitted(x[30:], y[30:]))
+    torch.testing.assert_close(half.solve(0.3), fitted(x, y).solve(0.3))
+
+
+def part_of_two(rank, folder):
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    x, y = example()
+    classifier = fitted(x[rank::2], y[rank::2])
+    classifier.all_reduce()
+    torch.save(classifier.solve(0.3), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    mp.spawn(part_of_two, (tmp_path,), nprocs=2)
+    expected = fitted(*example()).solve(0.3)
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected)
+
+
+@pytest.mark.parametrize(("views", "dim"), [(1, 6), (2, 6), (2, 200)])
+def test_leave_one_out_is_a_fit_without_the_image(views, dim):
+    x, y = example(images=40, views=views, dim=dim)
+    classifier = fitted(x, y)
+    (found,) = classifier.leave_one_out(x, y, [0.3])
+    whole, rows = ridge(classifier, x, y, 0.3)
+    targets = y.repeat_interleave(views, 0).numpy()
+    for i in range(0, 40, 7):
+        own = np.arange(len(rows)) // views == i
+        without = Ridge(alpha=whole.alpha, solver="svd").fit(rows[~own], targets[~own])
+        np.testing.assert_allclose(found[i], without.predict(rows[own]), atol=1e-8)
+
+
+def test_the_chosen_shrinkage_has_the_least_error():
+    x, y = example(images=60, views=2, dim=100)
+    values = (0.001, 0.1, 1.0, 10.0, 1000.0)
+    classifier = fitted(x, y)
+    scores = classifier.leave_one_out(x, y, values)
+    errors = [(y.unsqueeze(1) - s).square().mean().item() for s in scores]
+    chosen = classifier.choose_shrinkage(x, y, values)
+    assert chosen == values[int(np.argmin(errors))]
+    assert values[0] < chosen < values[-1]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_probabilities_are_calibrated_on_scores_left_out(views):
+    """As scikit-learn's logistic regression with Platt's targets scales the same scores."""
+    x, y = example(images=150, views=views)
+    classifier = fitted(x, y)
+    weight, bias = classifier.calibrate(x, y, 0.3)
+    rows = nn.functional.normalize(x.double(), dim=-1).flatten(0, 1)
+    whole = ridge(classifier, x, y, 0.3)[0].predict(rows)
+    (left_out,) = classifier.leave_one_out(x, y, [0.3])
+    for c in range(4):
+        scores, labels = left_out[..., c].reshape(-1, 1).numpy(), y[:, c].repeat_interleave(views)
+        positives = labels.sum()
+        wanted = torch.where(
+            labels > 0, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2)
+        ).numpy()
+        twice, kinds = np.concatenate([scores, scores]), np.repeat([1, 0], len(scores))
+        platt = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+        platt.fit(twice, kinds, sample_weight=np.concatenate([wanted, 1 - wanted]))
+        expected = torch.from_numpy(platt.decision_function(whole[:, [c]]))
+        torch.testing.assert_close(rows @ weight[c] + bias[c], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_half_precision_features_are_summed_exactly():
+    x, y = example()
+    torch.testing.assert_close(
+        fitted(x.half(), y).solve(0.3), fitted(x.half().double(), y).solve(0.3)
+    )
+
+
+def test_classes_without_both_kinds_of_images_get_no_weight():
+    x, y = example()
+    y[:, 1], y[:, 2] = 0, 1
+    classifier = fitted(x, y)
+    assert classifier.one_sided == [1, 2]
+    for weight, bias in (
+        classifier.solve(0.3),
+        classifier.calibrate(x, y, classifier.choose_shrinkage(x, y)),
+    ):
+        assert (weight[1:3] == 0).all()
+        assert weight.isfinite().all()
+        assert bias.isfinite().all()
+    assert bias[1] < 0 < bias[2]
+
+
+def test_it_fills_a_linear_layer():
+    x, y = example()
+    weight, bias = fitted(x, y).solve(0.3)
+    layer = nn.Linear(6, 4).half()
+    fill(layer, weight, bias)
+    assert layer.weight.requires_grad
+    torch.testing.assert_close(layer.weight.detach(), weight.half())
+    torch.testing.assert_close(layer.bias.detach(), bias.half())
+
+
+def test_bad_input_is_named():
+    x, y = example(dim=200)
+    classifier = fitted(x, y)
+    with pytest.raises(InputError, match=r"features \(80, 1, 200\) and targets \(80, 3\): give"):
+        classifier.update(x, y[:, :3])
+    with pytest.raises(InputError, match="shrinkage=0: the covariance of 80 features"):
+        classifier.solve(0)
+    x[5, 0, 3] = float("nan")
+    with pytest.raises(InputError, match="infinite or NaN"):
+        classifier.update(x, y)
+    with pytest.raises(InputError, match="no feature was added"):
+        SharedCovariance(4, 200).solve(0.1)

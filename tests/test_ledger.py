@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ltml import DynamicGradientBalancing, GradientLedger, InputError
+
+
+def batches(seed=0, steps=3, B=8, C=5):
+    g = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        yield (
+            torch.randn(B, C, generator=g, dtype=torch.float64),
+            torch.rand(B, C, generator=g).lt(0.3).double(),
+        )
+
+
+def test_bce_sums_by_hand():
+    """For summed BCE, |dL/dz| = |p - y|."""
+    ledger = GradientLedger(5)
+    positive, negative = 0, 0
+    for logits, targets in batches():
+        logits.requires_grad_()
+        ledger.watch(logits, targets)
+        nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum").backward()
+        p = torch.sigmoid(logits.detach())
+        positive += (targets * (1 - p)).sum(0)
+        negative += ((1 - targets) * p).sum(0)
+    record = ledger.read()
+    assert np.allclose(record.positive, positive, atol=1e-6)
+    assert np.allclose(record.negative, negative, atol=1e-6)
+    assert np.isnan(record.weight).all()
+    total = positive + negative
+    assert record.imbalance == pytest.approx(float(total.max() / total.min()), rel=1e-6)
+
+
+def odd_loss(logits, targets):
+    """A loss that nobody has a closed form for at hand."""
+    return (torch.sin(logits) ** 2 * (1 + targets)).mean() + logits.logsumexp(1).mean()
+
+
+def test_any_loss_against_autograd():
+    ledger = GradientLedger(5)
+    x, weight = torch.randn(8, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+    weight.requires_grad_()
+    ledger.watch_classifier(weight)
+    expected, norms = 0, 0
+    for _, targets in batches():
+        logits = x @ weight.T
+        ledger.watch(logits, targets)
+        odd_loss(logits, targets).backward()
+        norms += weight.grad.norm(dim=1)
+        weight.grad = None
+
+        z = (x @ weight.T).detach().requires_grad_()
+        (grad,) = torch.autograd.grad(odd_loss(z, targets), z)
+        expected += torch.stack(
+            [(grad.abs() * targets).sum(0), (grad.abs() * (1 - targets)).sum(0)]
+        )
+    record = ledger.read()
+    assert np.allclose([record.positive, record.negative], expected, atol=1e-6)
+    assert np.allclose(record.weight, norms.detach(), rtol=1e-5)
+
+
+def test_reading_starts_afresh_and_leaves_gradients_alone():
+    ledger = GradientLedger(5)
+    (logits, targets) = next(batches())
+    plain = logits.clone().requires_grad_()
+    odd_loss(plain, targets).backward()
+    watched = logits.clone().requires_grad_()
+    ledger.watch(watched, targets)
+    odd_loss(watched, targets).backward()
+    assert torch.equal(plain.grad, watched.grad)
+    assert ledger.read().positive.sum() > 0
+    assert ledger.read().positive.sum() == 0
+
+
+def test_watching_waits_for_nothing(monkeypatch):
+    """No value may travel to the host while a step is watched."""
+    ledger = GradientLedger(5)
+    logits, targets = next(batches())
+    logits.requires_grad_()
+    for name in ("item", "cpu", "numpy", "tolist", "__bool__", "__float__"):
+        monkeypatch.setattr(torch.Tensor, name, lambda *a, **k: pytest.fail("host sync"))
+    ledger.watch(logits, targets)
+    logits.square().mean().backward()
+
+
+def test_closed_ledger_no_longer_sees_the_classifier():
+    ledger, weight = GradientLedger(2), torch.ones(2, 3, requires_grad=True)
+    ledger.watch_classifier(weight)
+    ledger.close()
+    weight.sum().backward()
+    assert ledger.sums[2].sum() == 0
+
+
+def test_bad_input_is_named():
+    ledger = GradientLedger(5)
+    with pytest.raises(InputError, match=r"logits \(2, 4\).*\(batch, 5\)"):
+        ledger.watch(torch.zeros(2, 4), torch.zeros(2, 4))
+    with pytest.raises(InputError, match="need no gradient"):
+        ledger.watch(torch.zeros(2, 5), torch.zeros(2, 5))
+    with pytest.raises(InputError, match=r"weight has shape \(3, 2\)"):
+        ledger.watch_classifier(torch.zeros(3, 2))
+
+
+def test_full_balancing_drives_the_ledger_to_equal_classes():
+    """A fixed stream of unequal classes, read from the ledger in steady state."""
+    rate = torch.tensor([0.5, 0.2, 0.05, 0.01])
+    imbalance = {}
+    for name, loss in {
+        "bce": nn.BCEWithLogitsLoss(),
+        "dgb": DynamicGradientBalancing(4, strength=1, max_weight=1e4),
+    }.items():
+        ledger, g = GradientLedger(4), torch.Generator().manual_seed(0)
+        for step in range(1200):
+            if step == 400:
+                ledger.read()  # what came before is not yet steady
+            targets = (torch.rand(64, 4, generator=g) < rate).float()
+            noise = torch.randn(64, 4, generator=g)
+            logits = (torch.logit(rate) + noise).requires_grad_()
+            ledger.watch(logits, targets)
+            loss(logits, targets).backward()
+        imbalance[name] = ledger.read().imbalance
+    assert imbalance["bce"] > 8
+    assert imbalance["dgb"] < 1.2
+
+
+def test_boolean_targets_are_taken():
+    ledger = GradientLedger(2)
+    logits = torch.zeros(2, 2, requires_grad=True)
+    ledger.watch(logits, torch.tensor([[True, False], [False, True]]))
+    logits.sum().backward()
+    assert ledger.read().positive.tolist() == [1, 1]
+
+
+def test_the_scale_of_a_loss_is_divided_out():
+    targets = torch.eye(3)
+    for scale in (8.0, torch.amp.GradScaler("cpu", init_scale=65536.0)):
+        ledger = GradientLedger(3)
+        logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        ledger.watch(logits, targets, scale=scale)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        (loss * scale if isinstance(scale, float) else scale.scale(loss)).backward()
+        record = ledger.read()
+        expected = ((logits.sigmoid() - targets).abs() / 9).detach().double()
+        assert np.allclose(record.positive, (expected * targets).sum(0), rtol=1e-6)
+        assert np.allclose(record.negative, (expected * (1 - targets)).sum(0), rtol=1e-6)

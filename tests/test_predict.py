@@ -1,0 +1,111 @@
+"""A trained network, used: its scores are those that fit evaluated with."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ltml
+from ltml import InputError, Recipe, fit, train
+from ltml.cli import main
+from ltml.data.loader import Loader
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return ltml.load("pictograms", scale=0.1, image_size=24, test_images=60)
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    recipe = Recipe(batch_size=16, steps=20, warmup=5, diversity="dem", device="cpu")
+    return fit(recipe, data=tiny, out=tmp_path_factory.mktemp("runs") / "a", progress=False)
+
+
+@pytest.fixture(scope="module")
+def photos(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i, pixels in enumerate(tiny.test.images):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(run, tiny):
+    """The scores as training evaluates them."""
+    model = train.build_model(
+        Recipe.from_dict(run.recipe), tiny.train.labels.counts, len(tiny.train)
+    )
+    model.load_state_dict(run.state_dict())
+    return train.evaluate(model, Loader(tiny.test, image_size=24))
+
+
+def test_a_split_and_a_folder_of_files_score_as_in_training(run, tiny, photos, expected):
+    wanted = expected.sigmoid().numpy()
+    for images in (tiny.test, photos, sorted(photos.iterdir())):
+        table = run.predict(images, device="cpu", progress=False)
+        assert list(table) == list(tiny.class_names)
+        assert np.allclose(table, wanted, atol=1e-6)
+    ap = train.average_precision(torch.tensor(table.to_numpy()), tiny.test.labels.dense())
+    assert np.nanmean(ap) == pytest.approx(run.summary["mAP"], abs=1e-6)
+
+
+def test_the_model_takes_images_as_people_have_them(run, tiny, expected):
+    model = run.model()
+    assert not model.training
+    images = tiny.test.images[:4]
+    with torch.no_grad():
+        for given in (images, images.float() / 255):
+            assert torch.allclose(model(given), expected[:4], atol=1e-5)
+        assert torch.allclose(model(images[0]), expected[:1], atol=1e-5)
+        large = torch.nn.functional.interpolate(images.float() / 255, scale_factor=3)
+        logits = model(large)  # resized, and so a little blurred
+        assert np.corrcoef(logits.flatten(), expected[:4].flatten())[0, 1] > 0.97
+    with pytest.raises(InputError, match=r"shape \(2, 1, 8, 8\)"):
+        model(torch.zeros(2, 1, 8, 8))
+
+
+def test_arrays_tensors_and_pictures_are_scored(run, tiny, expected):
+    pixels = tiny.test.images[:3]
+    arrays = [image.permute(1, 2, 0).numpy() for image in pixels]
+    wanted = expected[:3].sigmoid().numpy()
+    for given in (pixels, arrays, [Image.fromarray(array) for array in arrays]):
+        assert np.allclose(run.predict(given, device="cpu", progress=False), wanted, atol=1e-6)
+    one = run.predict(arrays[1], device="cpu", progress=False)
+    assert np.allclose(one, wanted[1:2], atol=1e-6)
+
+
+def test_the_command_writes_and_prints(run, photos, expected, tmp_path, capsys):
+    files = sorted(photos.iterdir())
+    args = ["predict", run.path, *files[:2], "--csv", tmp_path / "p.csv", "--top", 2, "--quiet"]
+    assert main([str(arg) for arg in args]) == 0
+    import pandas as pd
+
+    table = pd.read_csv(tmp_path / "p.csv", index_col="image")
+    assert np.allclose(table, expected[:2].sigmoid(), atol=1e-5)
+    first = capsys.readouterr().out.splitlines()[0]
+    best = table.iloc[0].nlargest(2).index.tolist()
+    assert first.startswith(str(files[0]))
+    assert all(name in first for name in best)
+
+
+def test_missing_images_are_named(run, tmp_path):
+    with pytest.raises(InputError, match="no image file"):
+        run.predict(tmp_path, progress=False)
+    with pytest.raises(InputError, match=r"gone\.png"):
+        run.predict(tmp_path / "gone.png", progress=False)
+    with pytest.raises(InputError, match="no image was given"):
+        run.predict([], progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporters' own
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_an_exported_model_scores_the_same(run, tmp_path, suffix):
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    path = run.export(tmp_path / f"model{suffix}")  # checks itself against the model
+    assert path.stat().st_size > 10_000
+    with pytest.raises(InputError, match="neither"):
+        run.export(tmp_path / "model.bin")

@@ -1,0 +1,87 @@
+"""A run from a loop that never called fit."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ltml
+from ltml import InputError, Recipe, Recorder, Run, fit, plots
+from ltml.train import Training, evaluate
+from ltml.run import table_of
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return ltml.load("pictograms", scale=0.1, image_size=24, test_images=80)
+
+
+def test_a_plain_loop_leaves_the_run_that_fit_leaves(tiny, tmp_path):
+    """The same network, batches and steps as fit's, by hand."""
+    recipe = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1, device="cpu")
+    theirs = fit(recipe, data=tiny, out=tmp_path / "fit", progress=False)
+    recipe = Recipe.from_dict(theirs.recipe)
+    parts = Training(recipe, tiny, tmp_path / "x", ltml.train.Ranks(), False)
+    model, optimizer, labels = parts.model.train(), parts.optimizer, tiny.train.labels
+    batches = parts.train.batches(iter(parts.sampler), seed=0)
+    with Recorder(tmp_path / "own", labels, name="pictograms") as recorder:
+        recorder.ledger.watch_classifier(model.head.classifier.weight)
+        for end in parts.ends:
+            for step in range(recorder.step, end):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.lr * ltml.train.lr_factor(recipe, step, parts.steps)
+                images, targets = next(batches)
+                logits = model(images)
+                loss = nn.functional.binary_cross_entropy_with_logits(logits, targets)
+                recorder.watch(logits, targets, loss=loss)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+                optimizer.step()
+            recorder.epoch(evaluate(model, parts.test), tiny.test.labels.dense())
+    ours = Run.load(tmp_path / "own")
+    columns = ["step", "train_loss", "mAP", "head", "medium", "tail"]
+    assert np.allclose(ours.metrics[columns], theirs.metrics[columns], rtol=1e-5, equal_nan=True)
+    columns = ["ap", "grad_pos", "grad_neg", "grad_weight"]
+    assert np.allclose(ours.per_class[columns], theirs.per_class[columns], rtol=1e-4)
+    assert ours.summary["gradient_imbalance"] == pytest.approx(
+        theirs.summary["gradient_imbalance"], rel=1e-4
+    )
+    assert ours.config["data"]["test_images"] == len(tiny.test)
+    plots.gradient_magnitudes(ours)
+    assert table_of([ours, theirs]).loss.isna().tolist() == [True, False]
+
+
+def test_epochs_without_scores_are_recorded(tmp_path):
+    labels = ltml.LabelMatrix([[1, 0], [0, 1]])
+    logits = torch.zeros(2, 2, requires_grad=True)
+    with Recorder(tmp_path / "run", labels, settings={"loss": "mine"}) as recorder:
+        recorder.watch(logits, labels.dense())
+        logits.sum().backward()
+        recorder.epoch()
+    run = Run.load(tmp_path / "run")
+    assert run.metrics.mAP.isna().all()
+    assert run.metrics.train_loss.isna().all()  # no loss was given
+    assert run.classes.grad_pos.tolist() == [1, 1]
+    assert run.recipe == {"loss": "mine"}
+    with pytest.raises(InputError, match="loop of your own"):
+        run.model()
+
+
+def test_a_loop_that_fails_leaves_no_finished_run(tmp_path):
+    labels = ltml.LabelMatrix([[1, 0], [0, 1]])
+
+    def failing():
+        with Recorder(tmp_path / "run", labels) as recorder:
+            recorder.epoch()
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        failing()
+    with pytest.raises(InputError, match="has not finished"):
+        Run.load(tmp_path / "run")
+    with pytest.raises(InputError, match="holds another run"), Recorder(tmp_path / "run", labels):
+        pass
+    with Recorder(tmp_path / "run", labels, overwrite=True) as recorder:
+        recorder.epoch()
+    assert Run.load(tmp_path / "run").name == "run"
