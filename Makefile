@@ -36,11 +36,11 @@ install: $(READY)
 
 # Made anew where it is missing, and brought up to date where the dependencies have changed.
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "ltml needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 ..."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+	  { echo "ltml needs Python 3.11.4 or newer; name one with: make PYTHON=/path/to/python3 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[coco,lab,timm,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[lab,timm,dev]'
 	touch $@
 
 clean:

@@ -78,10 +78,13 @@ class SharedCovariance:
             InputError: if a shape is wrong or a value is not finite.
         """
         x, y = self._rows(features, targets)
-        rows, of_class = x.flatten(0, 1), y.mT @ x.sum(1)  # (B V, D), (C, D)
-        batch = (len(rows), x.shape[1] * y.sum(0), rows.sum(0), of_class, rows.mT @ rows)
-        for total, part in zip(self._sums, batch, strict=True):
-            total += part
+        rows = x.flatten(0, 1)
+        count, positives, total, of_class, moment = self._sums
+        count += len(rows)
+        positives += x.shape[1] * y.sum(0)
+        total += rows.sum(0)
+        of_class.addmm_(y.mT, x.sum(1))
+        moment.addmm_(rows.mT, rows)
 
     def merge(self, other: "SharedCovariance") -> None:
         """Add the sums of other images."""
@@ -178,8 +181,7 @@ class SharedCovariance:
         x, y = self._rows(features, targets)
         share, _, covariance = self._classes()
         variance, axes = torch.linalg.eigh(self.covariance)
-        x, covariance = (x - self.mean) @ axes, covariance @ axes
-        y = y.unsqueeze(1)  # (B, 1, C)
+        x, y, covariance = (x - self.mean) @ axes, y.unsqueeze(1), covariance @ axes
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         for shrinkage in shrinkages:
             scaled = x / (variance.clamp(min=0) + shrinkage * variance.mean())  # (B, V, D)
@@ -216,7 +218,7 @@ class SharedCovariance:
                 f"features {tuple(features.shape)} and targets {tuple(targets.shape)}: give "
                 f"(B, {self.dim}) or (B, V, {self.dim}), and (B, {self.num_classes})"
             )
-        if not x.isfinite().all() or not y.isfinite().all():
+        if not (x.sum() + y.sum()).isfinite():
             raise InputError("features or targets are infinite or NaN; check images and weights")
         return F.normalize(x, dim=2) if self.normalize else x, y
 

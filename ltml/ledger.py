@@ -1,4 +1,4 @@
-"""A ledger of each class's gradient magnitude, for any loss."""
+"""A ledger of each class's gradient, for any loss."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,30 @@ __all__ = ["GradientLedger", "GradientRecord", "gradient_imbalance"]
 
 @dataclass(frozen=True)
 class GradientRecord:
-    """What a ledger saw between two readings: arrays of shape ``(C,)``."""
+    """What a ledger saw between two readings: arrays of shape ``(C,)``, and one of ``(C, C)``."""
 
     positive: np.ndarray  # sum of |dL/dz| over positives
     negative: np.ndarray  # sum of |dL/dz| over negatives
     weight: np.ndarray  # sum over steps of the norm of dL/dw_c; NaN if no classifier was watched
+    interference: np.ndarray | None = None  # inner products of the classes' dL/df, if recorded
 
     @property
     def imbalance(self) -> float:
         """Largest over smallest total (positive + negative) of a class; inf if one is 0."""
         return gradient_imbalance(self.positive + self.negative)
+
+    @property
+    def norms(self) -> np.ndarray:
+        """``(C,)``: norm of the gradient that each class sends into the features."""
+        if self.interference is None:
+            raise InputError("interference was not recorded; give GradientLedger interference=True")
+        return np.sqrt(np.diag(self.interference))
+
+    @property
+    def cosines(self) -> np.ndarray:
+        """``(C, C)``: cosines between these gradients; NaN for a class that sends none."""
+        with np.errstate(invalid="ignore"):
+            return self.interference / np.outer(self.norms, self.norms)
 
 
 def gradient_imbalance(total: np.ndarray) -> float:
@@ -41,110 +55,116 @@ class GradientLedger:
     .. math:: G^+_c = \sum_{i} y_{ic} \left|\frac{\partial L}{\partial z_{ic}}\right|, \qquad
               G^-_c = \sum_{i} (1 - y_{ic}) \left|\frac{\partial L}{\partial z_{ic}}\right|
 
-    The gradient is read where backpropagation brings it anyway, by one hook on the logits, so any
-    loss can be watched, no second backward pass is made, and nothing waits for the device until
-    :meth:`read`.
+    (our formulation). A hook on the logits reads the gradient during the usual backward pass, for
+    any loss. Nothing waits for the device until :meth:`read`.
+
+    Interference is how classes pull the features they share. With :math:`g = \partial L / \partial
+    z`, class :math:`c` sends :math:`g_{ic} w_c` into the features of image :math:`i`, so the inner
+    product of two classes' gradients over all images is
+
+    .. math:: M_{cd} = \sum_{\text{steps}} \Bigl(\sum_i g_{ic} g_{id}\Bigr) \langle w_c, w_d \rangle
+
+    for logits :math:`W f + b`, at :math:`C^2 (B + D)` multiplications a step.
 
     Args:
         num_classes: ``C``.
         device: where logits and weights live.
+        interference: whether to record :math:`M`.
 
     References:
-        The magnitudes whose imbalance *Towards Gradient Equalization and Feature Diversification
-        for Long-Tailed Multi-Label Image Recognition* (Chen et al., IEEE TMM 2025,
-        https://doi.org/10.1109/TMM.2025.3535395) sets out to remove; our formulation.
+        | Towards Gradient Equalization and Feature Diversification for Long-Tailed Multi-Label
+          Image Recognition (Chen et al., IEEE TMM 27, 2025)
+        | https://doi.org/10.1109/TMM.2025.3535395
 
     Example:
-        >>> ledger = GradientLedger(2)
-        >>> logits = torch.zeros(3, 2, requires_grad=True)
+        >>> ledger, logits = GradientLedger(2), torch.zeros(3, 2, requires_grad=True)
         >>> targets = torch.tensor([[1., 0.], [1., 0.], [0., 1.]])
         >>> ledger.watch(logits, targets)
-        >>> torch.nn.functional.binary_cross_entropy_with_logits(
-        ...     logits, targets, reduction="sum").backward()
+        >>> torch.nn.BCEWithLogitsLoss(reduction="sum")(logits, targets).backward()
         >>> record = ledger.read()  # |p - y| is 0.5 everywhere
         >>> record.positive, record.negative
         (array([1. , 0.5]), array([0.5, 1. ]))
     """
 
-    def __init__(self, num_classes: int, *, device: str | torch.device = "cpu"):
-        self.num_classes = num_classes
+    def __init__(self, num_classes: int, *, device="cpu", interference: bool = False):
+        self.num_classes, self.interference = num_classes, interference
         # A run of a million steps must not lose the small terms; mps has no float64.
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
-        self.sums = torch.zeros(3, num_classes, device=device, dtype=dtype)  # pos, neg, weight
-        self._classifier, self._weighed = None, False
+        rows = 3 + num_classes * interference  # positive, negative, weight; then M
+        self.sums = torch.zeros(rows, num_classes, device=device, dtype=dtype)
+        self._classifier, self._hook, self._weighed = None, None, False
 
-    def watch(self, logits: Tensor, targets: Tensor, *, scale=None) -> None:
+    def watch(self, logits: Tensor, targets: Tensor, *, scale=None, weight=None) -> None:
         """Record the gradient of the next backward pass through these logits.
 
         Args:
             logits: ``(B, C)``, part of the graph that the loss will be computed from.
-            targets: ``(B, C)`` in [0, 1]; a soft target shares its gradient between both sums.
-            scale: what the loss is multiplied with before ``backward``, to be divided out again: a
-                number, or the :class:`torch.amp.GradScaler` that does it.
+            targets: ``(B, C)`` in [0, 1]; a soft target splits its gradient between both sums.
+            scale: what multiplies the loss before ``backward``, to be divided out: a number or a
+                :class:`torch.amp.GradScaler`. Steps that overflow, which it skips, are left out.
+            weight: ``(C, D)`` of the classifier, for interference; default: the watched one.
 
         Raises:
-            InputError: if the shapes disagree, or the logits need no gradient.
+            InputError: if the shapes disagree, the logits need no gradient, or weight is missing.
         """
         if logits.shape != targets.shape or logits.shape[-1] != self.num_classes:
-            raise InputError(
-                f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} must both be "
-                f"(batch, {self.num_classes}), as the ledger's num_classes says"
-            )
+            shapes = f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)}"
+            raise InputError(f"{shapes}: both must be (batch, {self.num_classes})")
         if not logits.requires_grad:
-            raise InputError(
-                "logits need no gradient, so there is nothing to watch; call watch() in training, "
-                "outside torch.no_grad()"
-            )
+            raise InputError("logits need no gradient; call watch() outside torch.no_grad()")
+        weight = self._classifier if weight is None else weight
+        if self.interference and weight is None:
+            raise InputError("interference needs the classifier; give watch(weight=...)")
         targets = targets.detach().float()
 
         def add(grad: Tensor) -> None:
-            magnitude = grad.detach().abs().float()
-            if scale is not None:  # known by now: scaler.scale(loss) came before backward
-                magnitude = magnitude / (
-                    scale.get_scale() if hasattr(scale, "get_scale") else scale
-                )
-            positive = (magnitude * targets).sum(0)
-            negative = (magnitude * (1 - targets)).sum(0)
-            self.sums[0] += positive
-            self.sums[1] += negative
+            grad = _unscaled(grad, scale)
+            magnitude = grad.abs()
+            self.sums[0] += (magnitude * targets).sum(0)
+            self.sums[1] += (magnitude * (1 - targets)).sum(0)
+            if self.interference:
+                with torch.autocast(grad.device.type, enabled=False):
+                    w = weight.detach().float()
+                    self.sums[3:].add_((grad.T @ grad) * (w @ w.T))
 
         logits.register_hook(add)
 
-    def watch_classifier(self, weight: Tensor) -> None:
+    def watch_classifier(self, weight: Tensor, *, scale=None) -> None:
         r"""Also record :math:`\lVert \partial L / \partial w_c \rVert` at every backward pass.
 
         Args:
-            weight: ``(C, D)`` parameter, one row a class; it is watched until :meth:`close`.
-
-        Raises:
-            InputError: if it does not have one row for each class.
+            weight: ``(C, D)`` parameter, watched until :meth:`close`.
+            scale: as in :meth:`watch`.
         """
         if weight.ndim != 2 or len(weight) != self.num_classes:
-            raise InputError(
-                f"weight has shape {tuple(weight.shape)}; give the "
-                f"classifier's ({self.num_classes}, D)"
-            )
+            raise InputError(f"weight {tuple(weight.shape)} must be ({self.num_classes}, D)")
         self.close()
-        self._classifier = weight.register_hook(self.add_weight)
+        self._classifier = weight
+        self._hook = weight.register_hook(lambda grad: self.add_weight(_unscaled(grad, scale)))
 
     def add_weight(self, grad: Tensor) -> None:
-        r"""Take in :math:`\partial L / \partial w`, ``(C, D)``, of one step.
-
-        For who has it at hand; :meth:`watch_classifier` does so by itself.
-        """
+        r"""Add :math:`\partial L / \partial w`, ``(C, D)``, of one step, if you have it at hand."""
         self.sums[2] += grad.detach().float().norm(dim=1)
         self._weighed = True
 
     def close(self) -> None:
         """Stop watching the classifier."""
-        if self._classifier is not None:
-            self._classifier.remove()
-            self._classifier = None
+        if self._hook is not None:
+            self._hook.remove()
+        self._classifier = self._hook = None
 
     def read(self) -> GradientRecord:
         """Return the sums since the last reading and start afresh. Waits for the device."""
-        positive, negative, weight = self.sums.cpu().double().numpy().copy()
-        if not self._weighed:
-            weight = np.full(self.num_classes, np.nan)
+        sums = self.sums.cpu().double().numpy().copy()
         self.sums.zero_()
-        return GradientRecord(positive, negative, weight)
+        weight = sums[2] if self._weighed else np.full(self.num_classes, np.nan)
+        return GradientRecord(*sums[:2], weight, sums[3:] if self.interference else None)
+
+
+def _unscaled(grad: Tensor, scale) -> Tensor:
+    """Undo the scale of the loss without waiting for the device; an overflow gives 0."""
+    grad = grad.detach().float()
+    if scale is None:
+        return grad
+    factor = scale.scale(grad.new_ones(())) if hasattr(scale, "scale") else scale  # get_scale waits
+    return torch.where(grad.isfinite().all(), grad / factor, 0)

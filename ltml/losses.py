@@ -51,8 +51,7 @@ class WeightedBCE(MultiLabelLoss):
     .. math::
         \ell = -\frac{N - n_c}{n_c} \, y \log p - (1 - y) \log(1 - p)
 
-    so that the positives of a class weigh as much as its negatives. Both counts are taken as at
-    least 1, for classes that are never or always present.
+    so that the positives of a class weigh as much as its negatives. Both counts are at least 1.
 
     Args:
         counts: ``(C,)`` images of each class.
@@ -79,11 +78,10 @@ class ClassBalancedLoss(MultiLabelLoss):
         \ell = w_c \, \mathrm{BCE}(z, y), \qquad
         w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \tfrac{1}{C} \sum_c w_c = 1
 
-    The paper weighs an image by its only class. Here an image has several labels, so each class
-    weighs its own element. Counts are taken as at least 1.
+    The paper weighs an image by its only class; with several, each class weighs its own element.
 
     Args:
-        counts: ``(C,)`` images of each class.
+        counts: ``(C,)`` images of each class, at least 1 is assumed.
         num_images: number of images ``N``.
         beta: in [0, 1): 0 weighs all classes alike; towards 1, by inverse frequency.
 
@@ -206,6 +204,9 @@ class DistributionBalancedLoss(MultiLabelLoss):
         share = inverse / (y * inverse).sum(1, keepdim=True)  # inf without labels, sigmoid 1
         weight = (share - self.mu).mul_(self.beta).sigmoid_().add_(self.alpha)
         z, bce = z - self.shift.to(z), F.binary_cross_entropy_with_logits
+        if y.device.type == "cpu" and not torch.compiler.is_compiling() and y.equal(y.round()):
+            slope = self.lam + (1 - self.lam) * y  # hard targets: one term is 0, at half the cost
+            return bce(z * slope, y, weight=weight.div_(slope))
         positive = bce(z, torch.ones_like(y), weight=weight * y)
         negative = bce(self.lam * z, torch.zeros_like(y), weight=weight * (1 - y) / self.lam)
         return positive + negative

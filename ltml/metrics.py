@@ -1,4 +1,4 @@
-"""How good the ranking is, and how diverse the features: per class, and over head, medium, tail."""
+"""Ranking, classification, calibration and feature diversity, per class and per group."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ltml.errors import InputError
+from ltml.options import choose
 
 __all__ = [
     "DIVERSITY",
@@ -29,8 +30,7 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
 
     .. math:: AP_c = \sum_k (R_k - R_{k-1}) P_k
 
-    over the distinct scores in descending order. A class without a positive has no AP: it is NaN
-    here, so that means leave it out.
+    over the distinct scores in descending order. A class without a positive has none: it is NaN.
 
     Args:
         scores: ``(N, C)`` logits or probabilities; only their order within a class matters.
@@ -48,29 +48,26 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
         array([0.8333,    nan])
     """
     if scores.shape != targets.shape or scores.ndim != 2:
-        raise InputError(
-            f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)} differ; "
-            "give both as (images, classes)"
-        )
+        shapes = f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)}"
+        raise InputError(f"{shapes} differ; give both as (images, classes)")
     if scores.isnan().any():
         row, column = scores.isnan().nonzero()[0].tolist()
-        raise InputError(
-            f"scores hold NaN at image {row}, class {column}; the model has diverged: "
-            "lower the learning rate"
-        )
-    scores, targets = scores.detach().cpu(), targets.detach().cpu() > 0
-    order = scores.argsort(dim=0, descending=True, stable=True)
-    ranked, hit = scores.gather(0, order), targets.gather(0, order).double()
-    found = hit.cumsum(0)  # (N, C) positives among the k first
-    precision = found / torch.arange(1, len(scores) + 1, dtype=torch.float64)[:, None]
-    # Images of one score enter together: each takes the precision at the last of them.
+        raise InputError(f"scores hold NaN at image {row}, class {column}; lower the learning rate")
+    ranked, hits, last = _ranking(scores, targets)
+    N, found = ranked.shape[1], hits.cumsum(1)
+    precision = found / torch.arange(1, N + 1, dtype=torch.float64)
+    # Images with equal scores count together: each takes the precision at the last of them.
+    end = torch.where(last, torch.arange(N), N).flip(1).cummin(1).values.flip(1)
+    return ((hits * precision.gather(1, end)).sum(1) / hits.sum(1)).numpy()
+
+
+def _ranking(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rank each class's images: their scores, targets, and which is the last of its score."""
+    scores, targets = scores.detach().cpu().T, targets.detach().cpu().T > 0  # (C, N)
+    ranked, order = scores.contiguous().sort(dim=1, descending=True)
     last = torch.ones_like(targets)
-    last[:-1] = ranked[1:] != ranked[:-1]
-    index = torch.arange(len(scores))[:, None].expand_as(order)
-    end = torch.where(last, index, len(scores)).flip(0).cummin(0).values.flip(0)
-    total = found[-1] if len(scores) else torch.zeros(scores.shape[1], dtype=torch.float64)
-    ap = (hit * precision.gather(0, end)).sum(0) / total
-    return ap.numpy()
+    last[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
+    return ranked, targets.gather(1, order).double(), last
 
 
 def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -98,13 +95,13 @@ def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, flo
 
 
 def f1_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
-    r"""Find each class's threshold of largest :math:`F_1 = 2TP / (2TP + FP + FN)`.
+    r"""Find the threshold of each class that maximises :math:`F_1 = 2TP / (2TP + FP + FN)`.
 
-    Choose it on a validation split. An image is said to hold a class where its probability is at
-    least the threshold, which lies half way between two images' probabilities.
+    Choose thresholds on a validation split. A class is predicted where its probability is at least
+    the threshold, which lies halfway between the probabilities of two images.
 
     Args:
-        probabilities: ``(N, C)``.
+        probabilities: ``(N, C)``, in [0, 1].
         targets: ``(N, C)`` of 0 and 1.
 
     Returns:
@@ -115,17 +112,13 @@ def f1_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
         >>> f1_thresholds(p[:, None], y[:, None])
         tensor([0.3500], dtype=torch.float64)
     """
-    p, y = probabilities.detach().cpu().double(), targets.detach().cpu().double()
-    ranked, order = p.sort(dim=0, descending=True)
-    hits, positives = y.gather(0, order).cumsum(0), y.sum(0)
-    said = torch.arange(1, len(p) + 1, dtype=torch.float64)[:, None]
-    f1 = 2 * hits / (said + positives)
-    following = torch.cat([ranked[1:], torch.zeros_like(ranked[:1])])
-    f1[ranked == following] = -1  # images of one probability are said together
-    f1[-1] = 2 * positives / (len(p) + positives)
-    best = f1.argmax(0, keepdim=True)
-    middle = (ranked.gather(0, best) + following.gather(0, best)).squeeze(0) / 2
-    return torch.where(positives > 0, middle, math.nan)
+    ranked, hits, last = _ranking(*_checked(probabilities, targets))
+    predicted, positives = torch.arange(1, len(targets) + 1), hits.sum(1, keepdim=True)
+    f1 = torch.where(last, 2 * hits.cumsum(1) / (predicted + positives), -1)
+    best = f1.argmax(1, keepdim=True)
+    below = torch.nn.functional.pad(ranked[:, 1:], (0, 1))  # the next probability, at the end 0
+    threshold = (ranked.gather(1, best).double() + below.gather(1, best)) / 2
+    return torch.where(positives > 0, threshold, math.nan).squeeze(1)
 
 
 def classification(
@@ -135,22 +128,22 @@ def classification(
     thresholds: float | Tensor = 0.5,
     groups: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    r"""Compute precision, recall and F1, per class and overall, as multi-label work reports them.
+    r"""Compute the precision, recall and F1 that multi-label work reports.
 
     .. math:: CF_1 = \frac{2\, CP \cdot CR}{CP + CR}, \qquad OF_1 = \frac{2\, OP \cdot OR}{OP + OR}
 
-    with CP and CR the means over classes of precision and recall, and OP and OR those of all
-    decisions together; macro F1 is the mean of the classes' own F1. Classes without a positive are
-    left out; the precision of a class that is never said counts as 0.
+    CP and CR are the means over classes of precision and recall, OP and OR those of all predictions
+    pooled; macro F1 is the mean of the classes' own F1. Classes without a positive are left out.
+    The precision of a class that is never predicted is 0.
 
     Args:
         probabilities: ``(N, C)``.
         targets: ``(N, C)`` of 0 and 1.
-        thresholds: of all classes, or ``(C,)`` one each, as of :func:`f1_thresholds`.
+        thresholds: one for all classes, or ``(C,)``, such as :func:`f1_thresholds` finds.
         groups: group name -> class indices, as of :meth:`ltml.LabelMatrix.groups`.
 
     Returns:
-        a row for all classes (``"all"``) and each group: CP, CR, CF1, OP, OR, OF1, macro_F1.
+        a row for all classes (``"all"``) and for each group.
 
     References:
         | CNN-RNN: A Unified Framework for Multi-label Image Classification (Wang et al., CVPR 2016)
@@ -162,22 +155,31 @@ def classification(
                CP   CR    CF1     OP   OR  OF1  macro_F1
         all  0.75  1.0  0.857  0.667  1.0  0.8     0.833
     """
-    y = targets.detach().cpu().bool()
-    said = probabilities.detach().cpu() >= torch.as_tensor(thresholds)
-    hits, said, positives = ((said & y).sum(0), said.sum(0), y.sum(0))
+    p, y = _checked(probabilities, targets)
+    guess = p >= thresholds
+    hits, predicted, positives = (x.sum(0).double().numpy() for x in (guess & y, guess, y))
     rows = {}
     for name, classes in {"all": np.arange(y.shape[1]), **(groups or {})}.items():
-        tp, s, n = (x[classes][positives[classes] > 0].double() for x in (hits, said, positives))
-        precision, recall = tp / s.clamp(min=1), tp / n
-        cp, cr, f1 = (x.mean().item() for x in (precision, recall, 2 * tp / (s + n)))
-        op, orr = (tp.sum() / s.sum().clamp(min=1)).item(), (tp.sum() / n.sum()).item()
-        rows[name] = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr)}
-        rows[name] |= {"OP": op, "OR": orr, "OF1": _harmonic(op, orr), "macro_F1": f1}
-    return pd.DataFrame.from_dict(rows, orient="index")
+        c = classes[positives[classes] > 0]
+        tp, made, held, n = hits[c], predicted[c], positives[c], np.float64(len(c))
+        per_class = tp / made.clip(1), tp / held, 2 * tp / (made + held)
+        with np.errstate(invalid="ignore"):  # NaN for a group without classes
+            cp, cr, f1 = (x.sum() / n for x in per_class)
+            op, recall = tp.sum() / made.sum().clip(min(n, 1)), tp.sum() / held.sum()
+        rows[name] = cp, cr, _f1(cp, cr), op, recall, _f1(op, recall), f1
+    columns = ["CP", "CR", "CF1", "OP", "OR", "OF1", "macro_F1"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def _harmonic(a: float, b: float) -> float:
-    return 2 * a * b / (a + b) if a + b else 0.0
+def _checked(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    p, y = probabilities.detach().cpu(), targets.detach().cpu() > 0
+    if not ((p >= 0) & (p <= 1)).all():
+        raise InputError(f"probabilities span {p.min():g} to {p.max():g}; give logits.sigmoid()")
+    return p, y
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def calibration(
@@ -190,49 +192,52 @@ def calibration(
     r"""Compare predicted probabilities with observed frequencies, in bins of equal width.
 
     The expected calibration error of a group is
-    :math:`\sum_b \frac{n_b}{n} |\text{predicted}_b - \text{observed}_b|`, the column ``error``.
+    :math:`\sum_b \frac{n_b}{n} |\text{predicted}_b - \text{observed}_b|`.
 
     Args:
         probabilities: ``(N, C)``.
         targets: ``(N, C)`` of 0 and 1.
-        bins: how many, over [0, 1].
-        groups: group name -> class indices.
+        bins: number of bins over [0, 1].
+        groups: group name -> class indices, as of :meth:`ltml.LabelMatrix.groups`.
 
     Returns:
-        a row per group (and ``"all"``) and bin that is not empty: group, bin, predicted, observed,
-        count, error.
+        a row per bin that is not empty, of all classes (``"all"``) and of each group: group, bin,
+        predicted (mean), observed (frequency), count, and error (of the whole group).
 
     References:
         | Obtaining Well Calibrated Probabilities Using Bayesian Binning (Naeini et al., AAAI 2015)
+
+    Example:
+        >>> p, y = torch.tensor([[0.9], [0.7], [0.3]]), torch.tensor([[1], [0], [0]])
+        >>> calibration(p, y, bins=2).round(2)
+          group  bin  predicted  observed  count  error
+        0   all    0        0.3       0.0      1    0.3
+        1   all    1        0.8       0.5      2    0.3
     """
-    p, y = (np.asarray(x.detach().cpu(), dtype=float) for x in (probabilities, targets))
+    p, y = (x.double().numpy() for x in _checked(probabilities, targets))
     tables = []
-    for name, classes in {"all": np.arange(p.shape[1]), **(groups or {})}.items():
-        of_group, held = p[:, classes].ravel(), y[:, classes].ravel()
-        if not of_group.size:
-            continue
-        table = pd.DataFrame({"predicted": of_group, "observed": held})
-        table["bin"] = np.minimum((of_group * bins).astype(int), bins - 1)
-        found = table.groupby("bin").agg(
-            predicted=("predicted", "mean"), observed=("observed", "mean"), count=("bin", "size")
-        )
-        gap = (found.predicted - found.observed).abs()
-        found["error"] = (gap * found["count"]).sum() / found["count"].sum()
-        tables.append(found.reset_index().assign(group=name))
-    columns = ["group", "bin", "predicted", "observed", "count", "error"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    for name, classes in {"all": np.arange(y.shape[1]), **(groups or {})}.items():
+        x, held = p[:, classes].ravel(), y[:, classes].ravel()
+        bin_of = np.minimum((x * bins).astype(int), bins - 1)
+        count, predicted, observed = (np.bincount(bin_of, w, bins) for w in (None, x, held))
+        n = count[count > 0]
+        predicted, observed = predicted[count > 0] / n, observed[count > 0] / n
+        error = (abs(predicted - observed) * n).sum() / max(n.sum(), 1)
+        columns = {"group": name, "bin": np.flatnonzero(count), "predicted": predicted}
+        tables.append(pd.DataFrame(columns | {"observed": observed, "count": n, "error": error}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def vendi_score(features: Tensor) -> Tensor:
-    r"""Count how many different samples there are, in effect.
+    r"""Compute the effective number of different samples.
 
     .. math:: \operatorname{VS} = \exp\Bigl(-\sum_i \lambda_i \log \lambda_i\Bigr)
 
     with :math:`\lambda_i` the eigenvalues of :math:`K / n`, and :math:`K` the cosine similarities:
-    1 if all samples point the same way, ``n`` if all are orthogonal.
+    1 if all samples point in the same direction, ``n`` if all are orthogonal.
 
     Args:
-        features: ``(..., n, D)``, a row a sample.
+        features: ``(..., n, D)``, a row per sample.
 
     Returns:
         ``(...)`` scores in [1, n].
@@ -250,7 +255,7 @@ def vendi_score(features: Tensor) -> Tensor:
 
 
 def effective_rank(features: Tensor) -> Tensor:
-    r"""Count how many directions the samples spread over, in effect.
+    r"""Compute the effective number of directions that the samples spread over.
 
     .. math:: \operatorname{erank} = \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad
               p_i = \sigma_i \big/ \textstyle\sum_j \sigma_j
@@ -258,7 +263,7 @@ def effective_rank(features: Tensor) -> Tensor:
     with :math:`\sigma_i` the singular values of the features about their mean.
 
     Args:
-        features: ``(..., n, D)``, a row a sample.
+        features: ``(..., n, D)``, a row per sample.
 
     Returns:
         ``(...)`` ranks in [1, min(n - 1, D)]; 1 for samples that do not differ at all.
@@ -278,10 +283,10 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 def cosine_distance(features: Tensor) -> Tensor:
-    r"""Average the cosine distance :math:`1 - \cos(x_i, x_j)` of all pairs of different samples.
+    r"""Average the cosine distance :math:`1 - \cos(x_i, x_j)` over all pairs of samples.
 
     Args:
-        features: ``(..., n, D)``, a row a sample, ``n >= 2``.
+        features: ``(..., n, D)``, a row per sample, ``n >= 2``.
 
     Returns:
         ``(...)`` distances in [0, 2].
@@ -319,22 +324,22 @@ def feature_diversity(
 ) -> pd.DataFrame:
     r"""Measure the diversity of each class's positives at one sample size, by rarefaction.
 
-    More samples are more diverse whatever they are, so a class of five images must not be compared
-    with one of a thousand as they stand. Each class is measured on random subsets of ``size`` of
-    its positives. The standard error is the delete-d jackknife's (Shao & Wu, 1989): with variance
+    More samples are more diverse whatever they are, so a class of five images cannot be compared
+    with one of a thousand directly. Each class is measured on random subsets of ``size`` of its
+    positives. The standard error is the delete-d jackknife's (Shao & Wu, 1989): with variance
     :math:`v` over subsets of :math:`m` of :math:`n` samples, :math:`\sqrt{v\, m / (n - m)}`.
 
     Args:
         features: ``(N, D)`` shared by all classes, or ``(N, C, D)`` of each class.
         targets: ``(N, C)`` of 0 and 1.
         measure: a name of :data:`DIVERSITY`.
-        size: samples :math:`m` a subset, at least 2. Default: one fewer than the smallest class of
-            at least three has, and 50 at most.
-        repeats: subsets of each class.
+        size: samples :math:`m` in a subset, at least 2. Default: one fewer than the smallest class
+            of at least three has, and at most 50.
+        repeats: number of subsets of each class.
         seed: of the subsets.
 
     Returns:
-        a row a class: ``count`` (positives), ``size``, ``value`` and ``error``; NaN where a class
+        a row per class: ``count`` (positives), ``size``, ``value`` and ``error``; NaN where a class
         has fewer samples than ``size``, or (the error alone) exactly as many.
 
     Raises:
@@ -349,8 +354,7 @@ def feature_diversity(
         0     40     9   3.34   0.21
         1     10     9   1.07   0.02
     """
-    if measure not in DIVERSITY:
-        raise InputError(f"measure {measure!r} is unknown; choose from {', '.join(DIVERSITY)}")
+    choose("measure", measure, DIVERSITY)
     if features.ndim not in (2, 3) or features.shape[:-1] != targets.shape[: features.ndim - 1]:
         raise InputError(
             f"features {tuple(features.shape)} do not fit targets {tuple(targets.shape)}; give "

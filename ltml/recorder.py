@@ -59,7 +59,7 @@ class Recorder:
         ...     with Recorder(f"{folder}/mine", labels) as recorder:
         ...         recorder.watch(logits, labels.dense())
         ...         logits.sigmoid().sum().backward()
-        ...         recorder.epoch(scores=logits, targets=labels.dense())
+        ...         row = recorder.epoch(scores=logits, targets=labels.dense())
         ...     run = Run.load(f"{folder}/mine")
         >>> run.classes[["class", "count", "ap", "grad_pos"]]
             class  count    ap  grad_pos

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from ltml import Run, plots
@@ -18,6 +19,7 @@ def test_every_block_runs_and_the_loops_leave_runs(tmp_path, monkeypatch):
     for name in ("lightning", "accelerate", "timm", "ipywidgets"):
         pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
     scope = {}
     for block in BLOCKS:
         exec(block, scope)  # as a reader would, one after the other

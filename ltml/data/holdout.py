@@ -14,15 +14,17 @@ from ltml.labels import LabelMatrix
 __all__ = ["holdout_split", "with_holdout"]
 
 _LOG = logging.getLogger(__name__)
+_NOISE = 0.1  # seeds give unrelated splits, and no class misses its share by an image
 
 
 def holdout_split(labels, share: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Split images in two so that each side has its share of every class.
 
     Iterative stratification: the images of the class with fewest images left are dealt out first,
-    so that commoner classes make up for it. A class of two or more images is on both sides, and the
-    image of a class of one is for training. Where labels make that impossible (three classes that
-    share three images in pairs), the classes on one side only are logged as a warning.
+    so that commoner classes can make up for it. A class of at least two images is on both sides.
+    Where no split has all such classes on both sides (three classes, each on two of three images),
+    as many as possible are, and the others are logged as a warning. The image of a class of one is
+    for training.
 
     Args:
         labels: ``(N, C)`` LabelMatrix, or what one can be made of.
@@ -48,43 +50,59 @@ def holdout_split(labels, share: float, *, seed: int = 0) -> tuple[np.ndarray, n
         raise InputError(f"share={share!r} of held-out images; give a number between 0 and 1")
     labels, rng = LabelMatrix(labels), np.random.default_rng(seed)
     matrix, columns, counts = labels.matrix, labels.matrix.tocsc(), labels.counts
-    least, most = np.where(counts > 1, 1, 0), np.where(counts > 1, counts - 1, 1)  # to hold out
-    open_, held = np.ones(len(labels), bool), np.zeros(len(labels), bool)
-    left, val = counts.copy(), np.zeros_like(counts)  # (C,) images not yet dealt, and held out
+    least, most = np.where(counts > 1, 1, 0), np.where(counts > 1, counts - 1, counts)
+    wanted = np.clip(np.rint(share * counts).astype(int), least, np.maximum(counts - 1, 0))  # (C,)
+    dealt, held = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+    left, val = counts.copy(), np.zeros_like(counts)  # (C,) images not dealt yet, and held out
     while left.any():
         c = np.where(left > 0, left, len(labels) + 1).argmin()
         images = columns.indices[columns.indptr[c] : columns.indptr[c + 1]]
-        images = rng.permutation(images[open_[images]])
-        take = np.clip(round(share * counts[c]), least[c], counts[c] - 1) - val[c]
-        take = np.clip(take, 0, len(images))
-        held[images[:take]], open_[images] = True, False
+        images = images[~dealt[images]]
+        # First, but for some noise, those whose other classes lack more than their share.
+        lack = (wanted - val) / np.maximum(left, 1) - share
+        images = images[np.argsort(_NOISE * rng.random(len(images)) - matrix[images] @ lack)]
+        take = images[: max(0, wanted[c] - val[c])]
+        held[take], dealt[images] = True, True
         left -= matrix[images].sum(axis=0)
-        val += matrix[images[:take]].sum(axis=0)
-    rest = rng.permutation(np.flatnonzero(open_))  # without labels
+        val += matrix[take].sum(axis=0)
+    rest = rng.permutation(np.flatnonzero(~dealt))  # without labels
     held[rest[: max(0, round(share * len(labels)) - held.sum())]] = True
 
-    if ((val < least) | (val > most)).any():
+    def failed() -> np.ndarray:
+        return np.flatnonzero((val < least) | (val > most))
+
+    if len(failed()):
         held = _repair(matrix, held, least, most)
         val = labels.subset(held).counts
-        failed = np.flatnonzero((val < least) | (val > most))
-        if len(failed):
-            names = ", ".join(labels.class_names[c] for c in failed)
-            _LOG.warning("no split has these classes beside all others on both sides: %s", names)
+        names = ", ".join(labels.class_names[c] for c in failed())
+        if names:
+            _LOG.warning("no split has all classes on both sides; these are on one: %s", names)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def _repair(matrix, held: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
     """Move the fewest images by which as many classes as possible have least to most held out."""
-    N, C = matrix.shape
+    val = held @ matrix
+    rare = (val < least) | (val > most) | (matrix.sum(axis=0) < 20)
+    images = np.flatnonzero(matrix[:, rare].sum(axis=1))  # others need not move
+    part, now = matrix[images].T, held[images].astype(float)
+    C, n = part.shape
+    least, most = least - (val - part @ now), most - (val - part @ now)
     bounds = [
-        LinearConstraint(hstack([matrix.T, eye_array(C)]), least, np.inf),
-        LinearConstraint(hstack([matrix.T, -eye_array(C)]), -np.inf, most),
+        LinearConstraint(hstack([part, eye_array(C)]), least, np.inf),
+        LinearConstraint(hstack([part, -eye_array(C)]), -np.inf, most),
     ]
-    # x (N,) of 0 and 1, and by how much each class may miss its bounds, which costs more than any x
-    cost = np.concatenate([1 - 2.0 * held, np.full(C, N + 1.0)])
-    upper = np.concatenate([np.ones(N), np.full(C, np.inf)])
-    found = milp(cost, integrality=np.ones(N + C), bounds=Bounds(0, upper), constraints=bounds)
-    return found.x[:N] > 0.5
+    # x (n,) of 0 and 1, and by how much each class may miss its bounds, which costs more than any x
+    cost = np.concatenate([1 - 2 * now, np.full(C, n + 1.0)])
+    whole = np.ones_like(cost)
+    upper = np.concatenate([np.ones(n), np.full(C, np.inf)])
+    limit = {"time_limit": 60}  # seconds; reached only by hundreds of classes on the same images
+    found = milp(
+        cost, integrality=whole, bounds=Bounds(0, upper), constraints=bounds, options=limit
+    )
+    held = held.copy()
+    held[images] = now if found.x is None else found.x[:n] > 0.5
+    return held
 
 
 def with_holdout(data: LongTailData, share: float, *, seed: int = 0) -> LongTailData:

@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?")
 # Names of columns, in lower case and without spaces and underscores.
 _IMAGES = re.compile("(image|img|photo)(s|(file)?(name|path)?|index)|(file|path)s?|file(name|path)")
 _LABELS = re.compile("(label|tag|class|target|category)(name)?s?|classes|categories|findinglabels")
-_NO_CLASS = re.compile(r"(unnamed\d*|id|index|split|fold|width|height)?")
+_NO_CLASS = re.compile(r"unnamed:?\d*|id|index|split|fold|width|height")
 _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _SEPARATORS = (";", "|", ",", " ")
 # A list as JSON, Python or numpy (without commas) writes it.
@@ -104,20 +104,20 @@ def read_table(path: Path, class_names, separator: str | None) -> tuple[Table, L
     if class_names is not None:
         class_names = check_class_names(class_names, where="class_names")
     columns = _read_csv(path)
-    if columns.columns[columns.columns != ""].has_duplicates:
+    columns = columns.loc[:, columns.columns != ""]
+    if columns.columns.has_duplicates:
         raise InputError(f"{path}: two columns have the same name; rename one")
     image, label = _find_column(path, columns, _IMAGES), _find_column(path, columns, _LABELS)
     table = Table(str(path), list(columns.index), columns.pop(image).tolist())
     for row, name in enumerate(table.images):
         if not name or min(name) < " ":
             raise table.error(row, f"the image is {quote(name)}; give its path, and check quotes")
-    known = class_names or ()
-    columns = columns[[n for n in columns if n in known or n == label or not _is(_NO_CLASS, n)]]
     if label is None:
         return table, read_columns(table, columns, class_names)
     cells = columns.pop(label).tolist()
     joined, labels = read_cells(table, cells, class_names, separator)
     flags = _flags(columns).dropna(axis=1)
+    flags = flags[[name for name in flags if not _is(_NO_CLASS, name)]]
     doubt = [n for n in flags if n in labels.class_names or _FLAGS.keys() >= set(cells)]
     if len(joined.rows) < len(table.rows):  # Open Images has rows that deny a label
         doubt += [n for n in flags if n.lower() == "confidence" and not flags[n].all()]
@@ -157,7 +157,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _is(kind: re.Pattern, name: str) -> bool:
-    return kind.fullmatch(re.sub(r"""[\s_.'"-]+""", "", name.lower())) is not None
+    return kind.fullmatch(re.sub(r"""[ _.'"-]+""", "", name.lower())) is not None
 
 
 def _find_column(path: Path, columns: Iterable[str], kind: re.Pattern) -> str | None:
@@ -175,8 +175,9 @@ def _flags(columns: pd.DataFrame) -> pd.DataFrame:
 
 def read_columns(table: Table, columns: pd.DataFrame, class_names) -> LabelMatrix:
     """Read a column of 0 and 1 for each class; without class names every column is a class."""
-    if class_names is None:
-        class_names = tuple(columns)
+    given = class_names is not None
+    if not given:
+        class_names = tuple(name for name in columns if not _is(_NO_CLASS, name))
         _check_spelling(table.source, dict.fromkeys(class_names, "a column"))
     if not class_names:
         raise InputError(f"{table.source} has no labels; call their column labels")
@@ -185,9 +186,9 @@ def read_columns(table: Table, columns: pd.DataFrame, class_names) -> LabelMatri
         if name not in columns:
             near = _nearest(name, columns)
             raise InputError(f"{table.source}: class {quote(name)} has no column{near}; add it")
-        if name not in class_names:
-            near = _nearest(name, class_names)
-            raise InputError(f"{table.source}: column {quote(name)} is no class{near}; drop it")
+        if name not in class_names and not (given and _is(_NO_CLASS, name)):
+            text = f"column {quote(name)} of 0 and 1 is no class{_nearest(name, class_names)}"
+            raise InputError(f"{table.source}: {text}; drop or rename it")
     flags = flags[list(class_names)]
     for row, c in np.argwhere(flags.isna().to_numpy())[:1]:
         value = quote(str(columns[class_names[c]].iloc[row]))

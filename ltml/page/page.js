@@ -11,7 +11,7 @@ const most = (values) => values.reduce((a, b) => Math.max(a, b));
 const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 const rows = (flat, C) => Array.from({ length: flat.length / C }, (_, i) => flat.subarray(i * C, (i + 1) * C));
 const short = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(3))) : "–");
-const percent = (x) => (Number.isFinite(x) ? `${(100 * x).toFixed(1)} %` : "–");
+const percent = (x) => (Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–");
 const esc = (name) => String(name).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 for (const run of D.runs) {
@@ -108,6 +108,8 @@ function span(values, log) {
   return log ? [Math.log10(low / 1.4), Math.log10(high * 1.4)] : [0, 1.08 * high];
 }
 
+const decades = ([low, high]) => (high - low < 3 ? "D2" : 1); // ticks of a logarithmic axis
+
 const VIEWS = {
   groups: () => ({ figure: copy(D.figures.groups), said: D.said.groups }),
   ablation: () => ({ figure: copy(D.figures.ablation), said: D.said.ablation }),
@@ -120,7 +122,7 @@ const VIEWS = {
     for (const trace of figure.data) trace.visible = fields.includes(trace.meta.field);
     const title = { text: S.show === "ratio" ? "positive / negative gradient" : "sum of |dL/dz|" };
     for (const axis of [figure.layout.yaxis, figure.layout.yaxis2].filter(Boolean))
-      Object.assign(axis, { range, title, type: S.log ? "log" : "linear" });
+      Object.assign(axis, { range, title, type: S.log ? "log" : "linear", dtick: S.log ? decades(range) : undefined });
     const values = gradient(runs[0], S.show === "both" ? "total" : S.show, S.epoch), { names } = runs[0];
     const sorted = [...names.keys()].sort((i, j) => values[j] - values[i]).map((i) => names[i]);
     classAxis(figure, runs[0], S.order === "gradient" ? sorted : names);
@@ -167,8 +169,8 @@ const VIEWS = {
     const half = (values, side) => values.slice(...(side === "positive" ? [0, run.C] : [run.C]));
     fill(figure, [run, run], ({ side, field }) => half(parts[field], side), (r) => card(r));
     const seen = (values) => values.filter((_, i) => G[i] > 0), full = balance(G, 1, 1000); // axes for every strength
-    Object.assign(figure.layout.yaxis, { range: span([1, ...seen(full)], true) });
-    Object.assign(figure.layout.yaxis2, { range: span([50 / run.C, ...seen(parts.before)], true) });
+    const ends = [span([1, ...seen(full)], true), span([50 / run.C, ...seen(parts.before)], true)];
+    ["yaxis", "yaxis2"].forEach((axis, i) => Object.assign(figure.layout[axis], { range: ends[i], dtick: decades(ends[i]) }));
     for (const line of figure.layout.shapes.filter((s) => s.type === "line" && s.yref === "y2")) line.y0 = line.y1 = 50 / run.C;
     classAxis(figure, run);
     const ratio = (values) => most(seen(values)) / least(seen(values)), R = ratio(G), then = ratio(parts.after);
@@ -258,15 +260,20 @@ async function draw(div, width) {
   div.dataset.drawn = Math.round(performance.now());
 }
 
+let queue = Promise.resolve(); // one figure after the other, each shown as soon as it is drawn
+function later(div) {
+  queue = queue.then(() => stale.has(div) && draw(div)).catch(console.error).then(() => new Promise(requestAnimationFrame));
+}
+
 function refresh(within = document) {
   for (const div of all(".plot", within)) stale.add(div);
-  for (const div of inView) if (stale.has(div)) draw(div);
+  for (const div of inView) later(div);
 }
 
 const watch = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     inView[isIntersecting ? "add" : "delete"](target);
-    if (isIntersecting && stale.has(target)) draw(target);
+    if (isIntersecting) later(target);
   }
 }, { rootMargin: "300px" });
 

@@ -171,7 +171,7 @@ def class_history(frame: pd.DataFrame, class_name: str) -> go.Figure:
             looks | {"ap": ("AP (right)", "square", BLUE)}
         ).items():
             ap = field == "ap"
-            reading = "AP %{y:.1f} %" if ap else f"{name}: %{{y:.3g}} per step"
+            reading = "AP %{y:.1f}%" if ap else f"{name}: %{{y:.3g}} per step"
             figure.add_scatter(
                 x=table.step,
                 y=100 * table.ap if ap else table[field] / table.steps,
@@ -188,12 +188,12 @@ def class_history(frame: pd.DataFrame, class_name: str) -> go.Figure:
                 col=1,
                 secondary_y=ap,
             )
-    figure.update_yaxes(title="|dL/dz| per step", type="log", secondary_y=False)
+    figure.update_yaxes(title="|dL/dz| per step", type="log", dtick="D2", secondary_y=False)
     figure.update_yaxes(matches="y", row=2, secondary_y=False)
     percent = {"range": [0, 105], "showgrid": False, "tickmode": "auto"}
     figure.update_yaxes(title="AP (%)", secondary_y=True, **percent)
     figure.update_xaxes(title="training step", rangemode="tozero", row=len(tables))
-    return figure.update_layout(height=130 + 190 * len(tables))
+    return figure.update_layout(template=TEMPLATE, height=130 + 190 * len(tables))
 
 
 def balancing(
@@ -223,7 +223,7 @@ def balancing(
                 legendgroup=name,
                 showlegend=row == 1 or (field == "before" and side == "positive"),
                 marker={"symbol": symbol, "color": color},
-                reading=f"{side}s, {field}: %{{y:.3g}}{'' if field == 'weight' else ' %'}",
+                reading=f"{side}s, {field}: %{{y:.3g}}{'' if field == 'weight' else '%'}",
                 meta={"row": row - 1, "side": side, "field": field},
             )
     if spans is None:
@@ -256,7 +256,7 @@ def class_ap(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
         frame: see :func:`ltml.plots.frames.class_ap`.
         mark: class to point out.
     """
-    figure = _series(frame.assign(percent=100 * frame.ap), "run", "percent", "AP %{y:.1f} %", mark)
+    figure = _series(frame.assign(percent=100 * frame.ap), "run", "percent", "AP %{y:.1f}%", mark)
     return figure.update_yaxes(title="average precision (%)", range=[-3, 103])
 
 
@@ -426,9 +426,13 @@ def _series(frame: pd.DataFrame, by: str, value: str, reading: str, mark: str | 
 
 
 def _value_axis(figure, title, span=None, log=True, row=None) -> go.Figure:
-    ends = span if span is None or not log else np.log10(span)
-    kind = {"type": "log" if log else "linear", "nticks": 7}
-    return figure.update_yaxes(title=title, range=ends, row=row, **kind)
+    if log:
+        span = None if span is None else np.log10(span)
+        dense = span is None or span[1] - span[0] < 3  # decades
+        kind = {"type": "log", "dtick": "D2" if dense else 1}
+    else:
+        kind = {"type": "linear"}
+    return figure.update_yaxes(title=title, range=span, row=row, **kind)
 
 
 def _class_axis(figure: go.Figure, table: pd.DataFrame, mark: str | None) -> go.Figure:

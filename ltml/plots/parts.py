@@ -14,8 +14,9 @@ from ltml.plots.style import GREY, GROUP_COLORS, GROUP_HATCHES, RUN_COLORS, RUN_
 __all__ = [
     "axes_for",
     "class_axis",
+    "group_bars",
+    "group_color",
     "group_lines",
-    "group_look",
     "legend",
     "listed",
     "log_axis",
@@ -59,10 +60,16 @@ def log_axis(axis) -> None:
     axis.set_minor_formatter("{x:g}")
 
 
-def group_look(group: str, i: int = 0) -> dict[str, str]:
-    """Return the colour and hatch of a group, also of one of the reader's own."""
-    color = GREY if group == "uniform" else RUN_COLORS[(i + 1) % 7]
-    return {"color": GROUP_COLORS.get(group, color), "hatch": GROUP_HATCHES.get(group, "")}
+def group_color(group: str, i: int) -> str:
+    """Return the colour of a group, also of the ``i``-th of the reader's own."""
+    return GROUP_COLORS.get(group, GREY if group == "uniform" else RUN_COLORS[(i + 1) % 7])
+
+
+def group_bars(ax: Axes, group: str, i: int, x, height, **options) -> None:
+    """Plot bars in the look of a group; very many are not hatched."""
+    hatch = GROUP_HATCHES.get(group, "") if len(x) <= 100 else ""
+    color = group_color(group, i)
+    ax.bar(x, height, color=color, hatch=hatch, edgecolor="white", lw=0, **options)
 
 
 def size_of(classes: int) -> dict[str, float]:
@@ -113,7 +120,7 @@ def class_axis(ax: Axes, table: pd.DataFrame, mark: str | None = None) -> None:
             list(zip(starts[here] - 0.5, lengths[here], strict=True)),
             (0, 1),
             transform=ax.get_xaxis_transform(),
-            **{"color": group_look(group, i)["color"], "alpha": 0.15, "lw": 0, "zorder": 0},
+            **{"color": group_color(group, i), "alpha": 0.15, "lw": 0, "zorder": 0},
             label=None if together else group,
         )
     if together:

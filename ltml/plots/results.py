@@ -40,8 +40,8 @@ def label_counts(labels, *, log: bool = True, ax=None):
     """
     table = frames.counts(labels)
     fig, ax = parts.axes_for(ax)
-    for group, rows in table.groupby("group", sort=False):
-        ax.bar(rows.index, rows["count"], edgecolor="white", lw=0, **parts.group_look(group))
+    for i, (group, rows) in enumerate(table.groupby("group", sort=False)):
+        parts.group_bars(ax, group, i, rows.index, rows["count"])
     if log and table["count"].any():
         parts.log_axis(ax.yaxis)
     parts.class_axis(ax, table)

@@ -104,8 +104,7 @@ def rate_sources(sampler, *, ax=None):
     total = 0.0
     for i, (source, rows) in enumerate(parts.split(frame, "source").items()):
         label = "sampled uniformly" if source == "uniform" else f"sampled for {source}"
-        look = {"edgecolor": "white", "lw": 0, "label": label, **parts.group_look(source, i)}
-        ax.bar(rows.index, rows.rate, bottom=total, **look)
+        parts.group_bars(ax, source, i, rows.index, rows.rate, bottom=total, label=label)
         total = total + rows.rate
     parts.class_axis(ax, rows)
     ax.set_ylabel("images with the class\nper sampled image")
@@ -131,7 +130,7 @@ def frontier(table: pd.DataFrame, *, compare=None, ax=None):
     found = []
     for i, (group, rows) in enumerate(parts.split(frame, "group").items()):
         other, rows = rows[rows.ridge.isna()], rows[rows.ridge.notna()]
-        look = {"color": parts.group_look(group, i)["color"], "mec": "#3B3B3B", "mew": 0.6}
+        look = {"color": parts.group_color(group, i), "mec": "#3B3B3B", "mew": 0.6}
         label, marker = f"{group} ({rows.images[0]:,} images)", GROUP_MARKERS.get(group, "^")
         ax.plot(rows.effective, rows.ratio, marker=marker, ms=7, label=label, **look)
         ax.plot(other.effective, other.ratio, "X", ms=10, **look)

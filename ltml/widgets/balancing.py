@@ -3,7 +3,7 @@
 import ipywidgets
 
 from ltml.plots import frames, live, readings
-from ltml.widgets.explorer import Explorer, class_box, dropdown, load_named, pair
+from ltml.widgets.explorer import Explorer, load_named, pair, run_controls
 
 __all__ = ["explore_balancing"]
 
@@ -21,8 +21,7 @@ def explore_balancing(runs) -> Explorer:
         runs: runs, folders of runs, or folders that hold folders of runs; one or several.
     """
     named, problems = load_named(runs)
-    controls = {
-        "run": dropdown("run", {name: name for name in named}),
+    controls = run_controls(named) | {
         "strength": ipywidgets.FloatSlider(
             0.5, min=0, max=1, step=0.05, description="strength", style=_WIDE
         ),
@@ -30,7 +29,7 @@ def explore_balancing(runs) -> Explorer:
             100, min=0, max=3, step=0.1, description="largest weight", style=_WIDE
         ),
     }
-    controls["class_name"] = class_box(named, controls["run"])
+    del controls["against"]
 
     def draw(*, run, strength, max_weight, class_name):
         chosen = pair(named, run)

@@ -10,7 +10,7 @@ from ltml.errors import InputError
 from ltml.plots.readings import named_apart
 from ltml.run import Run, find_runs
 
-__all__ = ["Explorer", "class_box", "dropdown", "load_named", "pair"]
+__all__ = ["Explorer", "dropdown", "load_named", "pair", "replaced", "run_controls"]
 
 _WIDE = {"description_width": "initial"}
 
@@ -25,8 +25,8 @@ class Explorer(ipywidgets.VBox):
     Args:
         draw: called with the controls' values by name, returns a figure and the sentence that reads
             it; raises an InputError for what cannot be shown.
-        controls: name -> stock widget; those with a ``value`` that ``draw`` is not to be called
-            with have a name that starts with an underscore.
+        controls: name -> stock widget; ``draw`` is not called with those whose name starts with an
+            underscore.
         rows: names of the controls, row by row.
         problems: sentences that stay above the figure, such as which runs cannot be read.
         below: more widgets under it.
@@ -42,7 +42,7 @@ class Explorer(ipywidgets.VBox):
         below: Sequence[ipywidgets.Widget] = (),
     ):
         self.draw, self.controls, self.below, self.said = draw, dict(controls), tuple(below), ""
-        self.figure, self.text = go.FigureWidget(), ipywidgets.HTML()
+        self.figure, self.text, self._drawn = None, ipywidgets.HTML(), None
         wrap = ipywidgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
         boxes = [ipywidgets.Box([self.controls[name] for name in row], layout=wrap) for row in rows]
         notes = [ipywidgets.HTML(_paragraph(problem, "#A33C00")) for problem in problems]
@@ -64,23 +64,36 @@ class Explorer(ipywidgets.VBox):
             self.children = (*self._above, self.text, *self.below)
             return
         self.text.value = _paragraph(self.said)
-        self.figure = replaced(self.figure, figure)
+        self.figure, self._drawn = replaced(self.figure, self._drawn, figure), figure
         self.children = (*self._above, self.figure, self.text, *self.below)
 
 
-def replaced(widget: go.FigureWidget, figure: go.Figure) -> go.FigureWidget:
-    """Give a widget another figure: in place, with its zoom, where their parts are the same."""
+def replaced(
+    widget: go.FigureWidget | None, before: go.Figure | None, figure: go.Figure
+) -> go.FigureWidget:
+    """Show another figure in a widget, which keeps its zoom where the axes are as before.
+
+    Args:
+        widget: the widget; a new one is returned where the figure has other parts than before.
+        before: the figure that it was given last.
+        figure: the figure to show.
+    """
 
     def parts(fig):
-        layout = fig.layout.to_plotly_json()
-        return [trace.type for trace in fig.data], layout.keys() - {"shapes"}
+        return [trace.type for trace in fig.data], list(fig.layout.to_plotly_json())
 
-    if parts(widget) != parts(figure):
-        return go.FigureWidget(figure)
+    if before is None or parts(before) != parts(figure):
+        widget = go.FigureWidget(figure)
+        # Drawn out of the page, it must be told when it is in it, to take all of the width.
+        widget._view_count = 0
+        widget.observe(lambda _: widget.update_layout(autosize=True), "_view_count")
+        return widget
+    new = figure.layout
     with widget.batch_update():
-        for old, new in zip(widget.data, figure.data, strict=True):
-            old.update(new, overwrite=True)
-    widget.layout = figure.layout
+        for old, trace in zip(widget.data, figure.data, strict=True):
+            old.update(trace, overwrite=True)
+        changed = {name: new[name] for name in new if new[name] != before.layout[name]}
+        widget.update_layout(changed, overwrite=True)
     return widget
 
 
@@ -114,19 +127,22 @@ def dropdown(description: str, options: Mapping[str, object]) -> ipywidgets.Drop
     )
 
 
-def class_box(named: Mapping[str, Run], run: ipywidgets.Dropdown) -> ipywidgets.Combobox:
-    """Make a box to search a class in, those of the chosen run; at first its rarest."""
-    box = ipywidgets.Combobox(description="class", style=_WIDE, continuous_update=False)
+def run_controls(named: Mapping[str, Run]) -> dict[str, ipywidgets.Widget]:
+    """Make lists to choose a run and another from, and a box to search the run's classes in."""
+    names = {name: name for name in named}
+    run, box = dropdown("run", names), ipywidgets.Combobox(description="class", style=_WIDE)
+    box.continuous_update = False
 
     def offer(_=None) -> None:
-        names = named[run.value].classes["class"].tolist() if run.value else []
-        box.options = names
-        if names and box.value not in names:
-            box.value = names[-1]
+        classes = named[run.value].classes["class"].tolist() if run.value else []
+        box.options = classes
+        if classes and box.value not in classes:
+            box.value = classes[-1]  # the rarest
 
     offer()
     run.observe(offer, "value")
-    return box
+    against = dropdown("compare with", {"no other": None} | names)
+    return {"run": run, "against": against, "class_name": box}
 
 
 def _paragraph(text: str, color: str = "inherit") -> str:

@@ -3,13 +3,12 @@
 import ipywidgets
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from IPython.display import display
 
 from ltml.labels import GROUPS
 from ltml.plots import frames, live, readings
 from ltml.run import Run
-from ltml.widgets.explorer import Explorer, class_box, dropdown, load_named, pair, replaced
+from ltml.widgets.explorer import Explorer, dropdown, load_named, pair, replaced, run_controls
 
 __all__ = ["LiveView", "explore_gradients"]
 
@@ -33,11 +32,9 @@ def explore_gradients(runs) -> Explorer:
         runs: runs, folders of runs, or folders that hold folders of runs; one or several.
     """
     named, problems = load_named(runs)
-    names = {name: name for name in named}
     steps = sorted({int(step) for run in named.values() for step in run.metrics.step})
-    controls = {
-        "run": dropdown("run", names),
-        "against": dropdown("compare with", {"no other": None} | names),
+    shared = run_controls(named)
+    controls = shared | {
         "step": ipywidgets.SelectionSlider(
             options=[("whole run", 0), *((str(step), step) for step in steps)],
             description="training step",
@@ -49,7 +46,6 @@ def explore_gradients(runs) -> Explorer:
         "order": dropdown("order by", {"training images": "count", "what is shown": "gradient"}),
         "log": dropdown("scale", {"logarithmic": True, "linear": False}),
     }
-    controls["class_name"] = class_box(named, controls["run"])
     ipywidgets.link((controls["_play"], "value"), (controls["step"], "index"))
 
     def draw(*, run, against, step, show, order, log, class_name):
@@ -69,7 +65,7 @@ def explore_gradients(runs) -> Explorer:
         for name, each in chosen.items():
             ap = 100 * each.per_class.ap[each.per_class["class"] == class_name].dropna()
             if len(ap):
-                said.append(f"{name}: the AP of {class_name} ends at {ap.iloc[-1]:.1f} %.")
+                said.append(f"{name}: the AP of {class_name} ends at {ap.iloc[-1]:.1f}%.")
         return live.class_history(frames.gradient_history(chosen), class_name), " ".join(said)
 
     def draw_shares(*, run, against, class_name):
@@ -80,7 +76,6 @@ def explore_gradients(runs) -> Explorer:
         )
         return live.gradient_heatmap(frames.gradient_history(chosen), mark=class_name), said
 
-    shared = {name: controls[name] for name in ("run", "against", "class_name")}
     below = [Explorer(each, shared, rows=[]) for each in (draw_history, draw_shares) if named]
     rows = [["run", "against"], ["step", "_play"], ["show", "order", "log"], ["class_name"]]
     explorer = Explorer(draw, controls, rows=rows, problems=problems, below=below)
@@ -110,14 +105,14 @@ class LiveView(ipywidgets.VBox):
     """
 
     def __init__(self):
-        self.figure, self.text = go.FigureWidget(), ipywidgets.HTML()
+        self.figure, self.text, self._drawn = None, ipywidgets.HTML(), None
         super().__init__()
 
     def __call__(self, run: Run) -> None:
         """Show the run so far; the first call displays the view."""
         first, last = not self.children, run.metrics.iloc[-1]
-        frame = frames.gradients(run, epoch=int(last.epoch))
-        self.figure = replaced(self.figure, live.gradient_magnitudes(frame))
+        figure = live.gradient_magnitudes(frames.gradients(run, epoch=int(last.epoch)))
+        self.figure, self._drawn = replaced(self.figure, self._drawn, figure), figure
         means = [f"{name} {100 * last[name]:.1f}" for name in ("mAP", *GROUPS) if last[name] >= 0]
         self.text.value = f"epoch {last.epoch:.0f}, loss {last.train_loss:.3f} {', '.join(means)}"
         self.children = (self.figure, self.text)

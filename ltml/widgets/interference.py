@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ltml.plots import live, readings
-from ltml.widgets.explorer import Explorer, class_box, dropdown, load_named, pair
+from ltml.widgets.explorer import Explorer, dropdown, load_named, pair, run_controls
 
 __all__ = ["explore_interference"]
 
@@ -17,14 +17,9 @@ def explore_interference(runs) -> Explorer:
         runs: runs that recorded it, folders of runs, or folders that hold folders of runs.
     """
     named, problems = load_named(runs)
-    names = {name: name for name in named}
     epochs = sorted({int(epoch) for run in named.values() for epoch in run.metrics.epoch})
-    controls = {
-        "run": dropdown("run", names),
-        "against": dropdown("compare with", {"no other": None} | names),
-        "epoch": dropdown("epoch", {"last": 0} | {str(epoch): epoch for epoch in epochs}),
-    }
-    controls["class_name"] = class_box(named, controls["run"])
+    choices = {"last": 0} | {str(epoch): epoch for epoch in epochs}
+    controls = run_controls(named) | {"epoch": dropdown("epoch", choices)}
 
     def draw(*, run, against, epoch, class_name):
         chosen = pair(named, run, against)

@@ -124,6 +124,7 @@ HEADERS = {
     "an empty flag": ("image,cat,dog\na,1,\n", "line 2: column 'dog' holds '', neither 0 nor 1"),
     "two spellings": ("image,Cat,cat\na,1,0\n", "a column: 'cat' is 'Cat' (a column) but for case"),
     "repeated": ("image,cat\na.jpg,1\na.jpg,0\n", "line 3: image 'a.jpg' is on line 2 already"),
+    "an index of 0 and 1": ("id,image,cat\n0,a,1\n1,b,1\n", "column 'id' of 0 and 1 is no class; drop or rename it"),
     "both forms": ("image,labels,cat\na,cat,0\n", "both column 'labels' and the 0 and 1 of column 'cat' may give labels"),
     "both forms, numbers": ("image,label,dog\na,0,1\nb,1,0\n", "column 'dog' may give labels"),
     "denied labels": ("image,label,Confidence\na,cat,0\na,dog,1\n", "column 'Confidence' may give labels"),
@@ -178,7 +179,7 @@ def test_class_names_decide(tmp_path):
         ("image,labels\na,sea lion\n", ["sea", "lion", "sea lion"], "line 2: 'sea lion' may be"),
         ("image,labels\na,1\n", ["cat", "cat"], "class_names: classes 1 and 2 are both named 'cat'"),
         ("image,cat,Dog\na,1,0\n", ["cat", "dog"], "class 'dog' has no column ('Dog' but for case and spaces)"),
-        ("image,cat,cow\na,1,0\n", ["cat"], "column 'cow' is no class"),
+        ("image,cat,cow\na,1,0\n", ["cat"], "column 'cow' of 0 and 1 is no class"),
     ],
 )  # fmt: skip
 def test_labels_outside_the_classes(tmp_path, text, names, message):
