@@ -87,6 +87,10 @@ class FeatureRecord:
         name: of the run.
         classes: a row per class in the model's order: class, group, count (training images).
         splits: ``{"train": ..., "test": ...}``.
+
+    Example:
+        >>> record = FeatureRecord.load("runs/demo/method")  # doctest: +SKIP
+        >>> record.diversity(measure="vendi").value  # doctest: +SKIP
     """
 
     name: str

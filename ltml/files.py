@@ -15,7 +15,6 @@ from ltml.errors import InputError
 
 __all__ = [
     "check_class_names",
-    "check_name",
     "lines_of",
     "quote",
     "read_json",
@@ -154,33 +153,6 @@ def read_list(path: str | Path) -> list[tuple[int, str]]:
     if not seen:
         raise InputError(f"{path} is empty; put one image id on each line")
     return [(number, name) for name, number in seen.items()]
-
-
-def check_name(name: str, *, where: str, folders: bool = False) -> str:
-    """Return a name that came out of a file if it may become part of a path.
-
-    Args:
-        name: a file name, or with ``folders`` a relative path with forward slashes.
-        where: the file and place it came from, to begin the message with.
-        folders: whether ``/`` may occur.
-
-    Raises:
-        InputError: if the name is empty, absolute, holds ``..``, a backslash or an unprintable
-            character.
-    """
-    if not name:
-        raise InputError(f"{where}: the name is empty; give a file name")
-    if _UNPRINTABLE.search(name):
-        raise InputError(f"{where}: {quote(name)} holds an unprintable character; rename it")
-    parts = name.split("/")
-    if "\\" in name or ".." in parts or not parts[0] or Path(name).anchor:
-        raise InputError(
-            f"{where}: {quote(name)} may lead out of the data folder; give a path inside it, "
-            "with forward slashes and without '..'"
-        )
-    if len(parts) > 1 and not folders:
-        raise InputError(f"{where}: {quote(name)} holds a slash; give the bare name")
-    return name
 
 
 def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class GradientLedger:
         (array([1. , 0.5]), array([0.5, 1. ]))
     """
 
-    def __init__(self, num_classes: int, *, device="cpu", interference: bool = False):
+    def __init__(self, num_classes: int, *, device: str | torch.device = "cpu", interference=False):
         self.num_classes, self.interference = num_classes, interference
         # A run of a million steps must not lose the small terms; mps has no float64.
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64

@@ -81,7 +81,7 @@ class ClassBalancedLoss(MultiLabelLoss):
     The paper weighs an image by its only class; with several, each class weighs its own element.
 
     Args:
-        counts: ``(C,)`` images of each class, at least 1 is assumed.
+        counts: ``(C,)`` images of each class, taken as at least 1.
         num_images: number of images ``N``.
         beta: in [0, 1): 0 weighs all classes alike; towards 1, by inverse frequency.
 
@@ -168,7 +168,7 @@ class DistributionBalancedLoss(MultiLabelLoss):
         \qquad z' = z - \tfrac{\kappa}{\lambda} \log(N / n_c - 1)
 
     Args:
-        counts: ``(C,)`` images of each class; with it and without, at least 1 is assumed.
+        counts: ``(C,)`` images of each class; the number with and without it is taken as >= 1.
         num_images: number of images ``N``.
         alpha, beta, mu: of the smooth weights; the paper uses mu 0.3 on VOC-LT, 0.2 on COCO-LT.
         kappa: how far the prior shifts the logits.
@@ -202,11 +202,11 @@ class DistributionBalancedLoss(MultiLabelLoss):
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         inverse = self.inverse_counts.to(z)
         share = inverse / (y * inverse).sum(1, keepdim=True)  # inf without labels, sigmoid 1
-        weight = (share - self.mu).mul_(self.beta).sigmoid_().add_(self.alpha)
+        weight = share.sub_(self.mu).mul_(self.beta).sigmoid_().add_(self.alpha)
         z, bce = z - self.shift.to(z), F.binary_cross_entropy_with_logits
-        if y.device.type == "cpu" and not torch.compiler.is_compiling() and y.equal(y.round()):
-            slope = self.lam + (1 - self.lam) * y  # hard targets: one term is 0, at half the cost
-            return bce(z * slope, y, weight=weight.div_(slope))
+        if y.device.type == "cpu" and not torch.compiler.is_compiling() and not (y - y * y).sum():
+            slope = (y * (1 - self.lam)).add_(self.lam)  # hard targets: one term is 0
+            return bce(z.mul_(slope), y, weight=weight.div_(slope))
         positive = bce(z, torch.ones_like(y), weight=weight * y)
         negative = bce(self.lam * z, torch.zeros_like(y), weight=weight * (1 - y) / self.lam)
         return positive + negative

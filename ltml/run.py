@@ -48,6 +48,11 @@ class Run:
             val_ap with a validation split; epochs count from 1, and gradients are summed over the
             epoch.
         summary: mAP, head, medium, tail, gradient_imbalance, seconds, steps, torch, device, ...
+
+    Example:
+        >>> run = Run.load("figures/records/method")  # doctest: +SKIP
+        >>> run.classes[["class", "count", "ap"]]  # doctest: +SKIP
+        >>> run.predict("photos/")  # doctest: +SKIP
     """
 
     path: Path

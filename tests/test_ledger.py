@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
 from ltml import DynamicGradientBalancing, GradientLedger, InputError
 
@@ -77,13 +78,15 @@ def test_reading_starts_afresh_and_leaves_gradients_alone():
 
 def test_watching_waits_for_nothing(monkeypatch):
     """No value may travel to the host while a step is watched."""
-    ledger = GradientLedger(5)
+    ledger, scaler = GradientLedger(5, interference=True), GradScaler("cpu")
     logits, targets = next(batches())
-    logits.requires_grad_()
+    weight = torch.ones(5, 3, requires_grad=True)
+    ledger.watch_classifier(weight, scale=scaler)
+    loss = scaler.scale(logits.requires_grad_().square().mean() + weight.sum())
     for name in ("item", "cpu", "numpy", "tolist", "__bool__", "__float__"):
         monkeypatch.setattr(torch.Tensor, name, lambda *a, **k: pytest.fail("host sync"))
-    ledger.watch(logits, targets)
-    logits.square().mean().backward()
+    ledger.watch(logits, targets, scale=scaler)
+    loss.backward()
 
 
 def test_closed_ledger_no_longer_sees_the_classifier():
@@ -96,12 +99,17 @@ def test_closed_ledger_no_longer_sees_the_classifier():
 
 def test_bad_input_is_named():
     ledger = GradientLedger(5)
-    with pytest.raises(InputError, match=r"logits \(2, 4\).*\(batch, 5\)"):
+    with pytest.raises(InputError, match=r"logits \(2, 4\).*both must be \(batch, 5\)"):
         ledger.watch(torch.zeros(2, 4), torch.zeros(2, 4))
     with pytest.raises(InputError, match="need no gradient"):
         ledger.watch(torch.zeros(2, 5), torch.zeros(2, 5))
-    with pytest.raises(InputError, match=r"weight has shape \(3, 2\)"):
+    with pytest.raises(InputError, match=r"weight \(3, 2\) must be \(5, D\)"):
         ledger.watch_classifier(torch.zeros(3, 2))
+    logits = torch.zeros(2, 5, requires_grad=True)
+    with pytest.raises(InputError, match=r"needs the classifier; give watch\(weight=...\)"):
+        GradientLedger(5, interference=True).watch(logits, torch.zeros(2, 5))
+    with pytest.raises(InputError, match="interference=True"):
+        _ = ledger.read().cosines
 
 
 def test_full_balancing_drives_the_ledger_to_equal_classes():
@@ -134,15 +142,69 @@ def test_boolean_targets_are_taken():
     assert ledger.read().positive.tolist() == [1, 1]
 
 
-def test_the_scale_of_a_loss_is_divided_out():
-    targets = torch.eye(3)
-    for scale in (8.0, torch.amp.GradScaler("cpu", init_scale=65536.0)):
-        ledger = GradientLedger(3)
-        logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
-        ledger.watch(logits, targets, scale=scale)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
-        (loss * scale if isinstance(scale, float) else scale.scale(loss)).backward()
-        record = ledger.read()
-        expected = ((logits.sigmoid() - targets).abs() / 9).detach().double()
-        assert np.allclose(record.positive, (expected * targets).sum(0), rtol=1e-6)
-        assert np.allclose(record.negative, (expected * (1 - targets)).sum(0), rtol=1e-6)
+SCALER = GradScaler("cpu", init_scale=65536.0)
+
+
+@pytest.mark.parametrize(
+    ("scale", "multiply"), [(8.0, lambda loss: 8 * loss), (SCALER, SCALER.scale)]
+)
+def test_the_scale_of_a_loss_is_divided_out(scale, multiply):
+    ledger, plain = GradientLedger(5, interference=True), GradientLedger(5, interference=True)
+    weight = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    targets = torch.eye(5)
+    for ledger_, factor in ((ledger, scale), (plain, None)):
+        ledger_.watch_classifier(weight, scale=factor)
+        logits = weight.cumsum(1) @ torch.ones(3, 5)
+        ledger_.watch(logits, targets, scale=factor)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        (loss if factor is None else multiply(loss)).backward()
+        ledger_.close()
+    assert ledger.sums[:3].min() > 0
+    torch.testing.assert_close(ledger.sums, plain.sums)
+
+
+def test_a_step_that_overflows_is_left_out():
+    ledger, scaler = GradientLedger(2), GradScaler("cpu", init_scale=2.0**127)
+    logits = torch.zeros(2, 2, requires_grad=True)
+    ledger.watch(logits, torch.eye(2), scale=scaler)
+    scaler.scale(logits.mul(8).sum()).backward()
+    assert logits.grad.isinf().all()
+    assert ledger.read().positive.tolist() == [0, 0]
+
+
+def test_interference_is_that_of_a_backward_pass_per_class():
+    """Gradients of each class's loss alone, in the features of all images of all steps."""
+    B, C, D = 6, 5, 4
+    head, random = nn.Linear(D, C), torch.Generator().manual_seed(0)
+    ledger, explicit = GradientLedger(C, interference=True), [[] for _ in range(C)]
+    for step in range(3):
+        features = torch.randn(B, D, generator=random, requires_grad=True)
+        targets = (torch.rand(B, C, generator=random) < 0.3).float()
+        for c in range(C):
+            column = nn.functional.binary_cross_entropy_with_logits(
+                head(features)[:, c], targets[:, c], reduction="sum"
+            )
+            explicit[c].append(torch.autograd.grad(column, features)[0].flatten())
+        logits = head(features)
+        ledger.watch(logits, targets, weight=head.weight)
+        with torch.autocast("cpu", torch.bfloat16):  # which must not lower the ledger's precision
+            nn.functional.binary_cross_entropy_with_logits(
+                logits, targets, reduction="sum"
+            ).backward()
+        with torch.no_grad():
+            head.weight += 0.1 * step  # the weights change between steps
+    flat = torch.stack([torch.cat(parts) for parts in explicit]).double()  # (C, steps * B * D)
+    record = ledger.read()
+    np.testing.assert_allclose(record.norms, flat.norm(dim=1), rtol=1e-5)
+    cosines = nn.functional.cosine_similarity(flat[:, None], flat[None], dim=2)
+    np.testing.assert_allclose(record.cosines, cosines, atol=1e-5)
+
+
+def test_a_class_without_a_gradient_has_no_cosine():
+    ledger = GradientLedger(2, interference=True)
+    logits = torch.zeros(1, 2, requires_grad=True)
+    ledger.watch(logits, torch.eye(2)[:1], weight=torch.ones(2, 3))
+    logits[:, 0].sum().backward()
+    record = ledger.read()
+    assert record.norms.tolist() == pytest.approx([3**0.5, 0])
+    assert np.isnan(record.cosines[0, 1])

@@ -49,6 +49,12 @@ class Split:
         images: uint8 tensor ``(N, 3, H, W)``, or a sequence of ``N`` image files or PIL images.
         labels: ``(N, C)``.
         ids: ``N`` names by which messages and reports call the images.
+
+    Example:
+        >>> labels = LabelMatrix([[1, 0], [1, 1]], ["cat", "dog"])
+        >>> split = Split(["a.jpg", "b.jpg"], labels, ["a", "b"])
+        >>> split.subset([1]).ids
+        ['b']
     """
 
     images: "Tensor | Sequence[Path | Image]"
@@ -89,6 +95,11 @@ class LongTailData:
 
     Raises:
         InputError: if the splits' class names differ, or a split has no label.
+
+    Example:
+        >>> split = Split(["a.jpg"], LabelMatrix([[1, 0]], ["cat", "dog"]), ["a"])
+        >>> LongTailData("mine", split, split).class_names
+        ('cat', 'dog')
     """
 
     name: str

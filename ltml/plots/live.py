@@ -188,7 +188,7 @@ def class_history(frame: pd.DataFrame, class_name: str) -> go.Figure:
                 col=1,
                 secondary_y=ap,
             )
-    figure.update_yaxes(title="|dL/dz| per step", type="log", dtick="D2", secondary_y=False)
+    figure.update_yaxes(title="|dL/dz| per step", type="log", nticks=5, secondary_y=False)
     figure.update_yaxes(matches="y", row=2, secondary_y=False)
     percent = {"range": [0, 105], "showgrid": False, "tickmode": "auto"}
     figure.update_yaxes(title="AP (%)", secondary_y=True, **percent)

@@ -10,7 +10,15 @@ from ltml.labels import GROUPS
 from ltml.plots import frames
 from ltml.run import Run
 
-__all__ = ["balancing", "diversity", "gradients", "group_map", "interference"]
+__all__ = [
+    "balancing",
+    "diversity",
+    "gradients",
+    "group_map",
+    "interference",
+    "named_apart",
+    "recorded_interference",
+]
 
 
 def named_apart(runs: Iterable[Run]) -> dict[str, Run]:

@@ -1,5 +1,7 @@
 """Tables of labels as people have them: what each form reads as, or what the reader says."""
 
+# ruff: noqa: E501 - a form and what it reads as stand side by side
+
 import csv
 import io
 import json

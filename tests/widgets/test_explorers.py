@@ -275,7 +275,7 @@ def test_diversity_of_two_runs_at_one_size(tmp_path):
         record = FeatureRecord.load(tmp_path / run)
         table = record.diversity(measure="cosine-distance", size=7).set_index("class")
         assert f"{run} {table.value[name]:.3g}" in explorer.said
-    assert explorer.below[0].value.startswith(b"\x89PNG")
+    assert bytes(explorer.below[0].value).startswith(b"\x89PNG")
     explorer.controls["run"].value = "bare"
     assert "'bare' has no features.npz" in explorer.said
     assert explorer.below[0].layout.display == "none"
