@@ -75,6 +75,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     overwrite: bool = False,
+    separator: str | None = None,
     quiet: bool = False,
 ) -> None:
     """Train one model and write its run.
@@ -85,6 +86,8 @@ def train(
         out: folder to write; default: a new one under runs/.
         resume: go on with the interrupted training in this folder, by the recipe it began with.
         overwrite: replace the run that the folder holds.
+        separator: what separates the labels in the tables of --data folder, or none for one label
+            per image; default: found from the whole file.
         quiet: no progress bars.
     """
     from ltml import fit, record_features
@@ -96,6 +99,9 @@ def train(
         if settings != Recipe() or out is not None or overwrite:
             raise InputError("resume takes recipe and folder from the run; give nothing else")
         settings = Recipe.from_dict(read_config(resume)["recipe"])
+    if separator is not None:
+        options = {**settings.data_options, "separator": separator}
+        settings = replace(settings, data_options=options)
     settings.check()
     data = load_data(settings)
     if resume is None:
@@ -245,6 +251,7 @@ def ablate(
 
 def audit(
     labels: Path | None = None,
+    separator: str | None = None,
     data: str = "pictograms",
     root: Path | None = None,
     train_split: str | None = None,
@@ -258,6 +265,7 @@ def audit(
 
     Args:
         labels: a table of labels (CSV), instead of a data set.
+        separator: what separates its labels, or none; default: found from the whole file.
         data: name of the data set.
         root: folder of the data set.
         train_split: split to sample from; default: the data set's own.
@@ -277,7 +285,7 @@ def audit(
         where = Recipe(data=data, root=None if root is None else str(root), **splits)
         matrix = load_data(where).train.labels
     else:
-        matrix = read_label_csv(labels)[1]
+        matrix = read_label_csv(labels, separator=separator)[1]
     part = choose("sampler", sampler, SAMPLERS)
     built = build(part, f"sampler {sampler!r}", sampler_options, labels=matrix, batch_size=64)
     found = built.audit(draws)

@@ -84,7 +84,7 @@ class LabelMatrix:
         if len(wrong):
             image = np.searchsorted(matrix.indptr, wrong[0], side="right") - 1
             raise InputError(
-                f"Y holds {matrix.data[wrong[0]]!r} at image {image}, class "
+                f"Y holds {matrix.data[wrong[0]]} at image {image}, class "
                 f"{matrix.indices[wrong[0]]}; give 0 or 1"
             )
         if class_names is None:

@@ -188,6 +188,17 @@ def test_audit_of_a_data_set_and_of_a_broken_list(tree, label_csv, tmp_path, cap
     assert ltml(*args, "ridge=0.1", "share=equal") == 0
 
 
+def test_a_table_that_reads_in_two_ways_is_asked_about(tmp_path, capsys):
+    file = tmp_path / "train.csv"
+    file.write_text("image,labels\na.jpg,red circle\nb.jpg,blue square\n")
+    assert ltml("audit", "--labels", file) == 2
+    assert "--separator" in capsys.readouterr().err
+    assert ltml("audit", "--labels", file, "--separator", "none") == 0
+    assert "red circle" in capsys.readouterr().out
+    assert ltml("audit", "--labels", file, "--separator", " ") == 0
+    assert "circle" in capsys.readouterr().out
+
+
 def test_bare_ltml_prints_its_help_and_version_its_version(capsys):
     assert ltml() == 0
     assert "train" in capsys.readouterr().out

@@ -58,7 +58,7 @@ def find_images(table: Table, root: str | Path) -> list[Path]:
     files = [Path(root, image) for image in table.images]
     missing = [row for row, file in enumerate(files) if not is_file(file)]
     if missing:
-        row, others = missing[0], f" (and {len(missing) - 1:,} others)" if missing[1:] else ""
+        row, others = missing[0], f" (and {len(missing) - 1:,} more)" if missing[1:] else ""
         remedy = "write folders with /" if "\\" in table.images[row] else "add it, or drop the row"
         raise table.error(row, f"image {quote(str(files[row]))} is missing{others}; {remedy}")
     return files

@@ -5,6 +5,8 @@ import pytest
 from ltml.data.folder import load
 from ltml.errors import InputError
 
+HEAD = "image,labels\n"
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -74,15 +76,19 @@ def test_the_separator_reaches_every_split(root):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("test.csv", "image,labels\nphotos/4.jpg,cow\n", "test.csv, line 2: label 'cow' is none of the 2"),
-        ("test.csv", "image,labels\nphotos/4.jpg,Dog\n", "line 2: label 'Dog' is none of the 2 classes ('dog' but for case"),
-        ("test.csv", "image,labels\nphotos/4.jpg,dog\n5.jpg,\n6.jpg,\n", "5.jpg' is missing (and 1 others); add it"),
-        ("test.csv", "image,labels\nphotos\\4.jpg,dog\n", "is missing; write folders with /"),
+        ("test.csv", f"{HEAD}photos/4.jpg,cow\n", "test.csv, line 2: label 'cow' is none of"),
+        (
+            "test.csv",
+            f"{HEAD}photos/4.jpg,Dog\n",
+            "label 'Dog' is none of the 2 classes ('dog' but",
+        ),
+        ("test.csv", f"{HEAD}photos/4.jpg,dog\n5.jpg,\n6.jpg,\n", "5.jpg' is missing (and 1 more)"),
+        ("test.csv", f"{HEAD}photos\\4.jpg,dog\n", "is missing; write folders with /"),
         ("classes.txt", "cat\n\ndog\n", "classes.txt: class 2 is named ''"),
         ("classes.txt", "", "classes.txt: class 1 is named ''"),
         ("classes.txt", "cat\ncat\n", "classes.txt: classes 1 and 2 are both named 'cat'"),
     ],
-)  # fmt: skip
+)
 def test_broken_folder(root, file, text, message):
     (root / file).write_text(text)
     with pytest.raises(InputError, match=re.escape(message)):
