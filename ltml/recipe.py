@@ -88,6 +88,8 @@ class Recipe:
     """Largest norm of the whole gradient."""
     evaluate_every: int | None = None
     """Also test after every so many epochs; default: once, at the end."""
+    interference: bool = False
+    """Record which classes pull the shared features against one another: up to 100 classes, say."""
     keep: str = "last"
     """Which epoch's model to keep: last, or best (by the mAP of the validation split)."""
     compile: bool = False

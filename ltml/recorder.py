@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ltml.errors import InputError
-from ltml.files import write_csv, write_json
+from ltml.files import write_atomically, write_csv, write_json
 from ltml.labels import GROUPS, LabelMatrix
 from ltml.ledger import GradientLedger, gradient_imbalance
 from ltml.metrics import average_precision, group_map
@@ -24,7 +24,7 @@ __all__ = ["Recorder", "check_folder", "claimed"]
 LOCK = ".lock"
 # Everything that ltml writes into a run's folder; nothing else in it is ever deleted.
 WRITTEN = ("config.json", "metrics.csv", "per_class.csv", "summary.json", "model.pt")
-WRITTEN += ("features.npz", "checkpoint.pt", "checkpoint.previous.pt")
+WRITTEN += ("features.npz", "interference.npz", "checkpoint.pt", "checkpoint.previous.pt")
 
 
 class Recorder:
@@ -42,6 +42,8 @@ class Recorder:
         settings: recorded in the run's ``config.json`` as its recipe, such as
             ``{"loss": "bce", "seed": 1}``.
         device: where logits live.
+        interference: also record how the classes' gradients meet in the shared features; needs
+            ``recorder.ledger.watch_classifier(weight)``.
         overwrite: replace a run that ``out`` holds.
 
     Attributes:
@@ -75,11 +77,14 @@ class Recorder:
         name: str = "custom",
         settings: dict | None = None,
         device: str | torch.device = "cpu",
+        interference: bool = False,
         overwrite: bool = False,
     ):
         self.out, self.labels, self.overwrite = Path(out), LabelMatrix(labels), overwrite
         self.ranks = Ranks.current()
-        self.ledger = GradientLedger(self.labels.num_classes, device=device)
+        self.ledger = GradientLedger(
+            self.labels.num_classes, device=device, interference=interference
+        )
         self.config = {
             "schema": SCHEMA,
             "recipe": dict(settings or {}),
@@ -97,6 +102,7 @@ class Recorder:
         self._loss: Tensor | float = 0.0  # of the epoch so far
         self._metrics: list[dict] = []  # a row per epoch
         self._ap, self._gradients = [], []  # per epoch (2, C) of test and validation; (3, C)
+        self._inner: list[np.ndarray] = []  # per epoch (C, C), inner products of dL/df
         self._absent: list[str] = []
 
     def __enter__(self) -> "Recorder":
@@ -176,17 +182,36 @@ class Recorder:
             val = average_precision(val_scores, torch.as_tensor(val_targets))
             row |= {f"val_{name}": value for name, value in group_map(val, groups).items()}
         self.ranks.mean(self.ledger.sums)
+        self.ledger.sums[3:] /= self.ranks.size  # of squares, which DDP's mean makes smaller twice
         record = self.ledger.read()
         self._metrics.append(row)
         self._ap.append(np.stack([test, none if val_scores is None else val]))
         self._gradients.append(np.stack([record.positive, record.negative, record.weight]))
+        if record.interference is not None:
+            self._inner.append(record.interference)
         self._loss, self._ended_at = 0.0, self.step
         self.seconds = time.perf_counter() - self._began
         if self.ranks.first:
             metrics, per_class = self.tables()
             write_csv(self.out / "metrics.csv", metrics)
             write_csv(self.out / "per_class.csv", per_class)
+            if self._inner:
+                write_atomically(self.out / "interference.npz", self._write_interference)
         return row
+
+    def _write_interference(self, path: Path) -> None:
+        inner = np.stack(self._inner)  # (E, C, C)
+        norm = np.sqrt(np.diagonal(inner, axis1=1, axis2=2))  # (E, C)
+        with np.errstate(invalid="ignore"):  # NaN for a class that sends no gradient
+            cosine = (inner / (norm[:, :, None] * norm[:, None, :])).astype(np.float32)
+        with path.open("wb") as file:  # numpy would add .npz to a name
+            np.savez_compressed(
+                file,
+                epoch=np.arange(1, len(inner) + 1),
+                class_names=np.array(self.labels.class_names),
+                norm=norm,
+                cosine=cosine,
+            )
 
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The run's metrics and per-class table so far."""
@@ -239,6 +264,7 @@ class Recorder:
             "metrics": self._metrics,
             "ap": [torch.from_numpy(ap) for ap in self._ap],
             "gradients": [torch.from_numpy(gradients) for gradients in self._gradients],
+            "inner": [torch.from_numpy(inner) for inner in self._inner],
             "summary": self.summary,
         }
 
@@ -251,6 +277,7 @@ class Recorder:
         self._metrics, self.summary = list(state["metrics"]), dict(state["summary"])
         self._ap = [ap.numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
+        self._inner = [inner.numpy() for inner in state["inner"]]
 
 
 def device_name(device: torch.device) -> str:

@@ -195,9 +195,9 @@ class Training:
         self.test = Loader(data.test, **options)
         self.val = None if data.val is None else Loader(data.val, **options)
 
-        self.recorder = Recorder(
-            out, labels, name=data.name, settings=asdict(recipe), device=self.device
-        )
+        options = {"device": self.device, "interference": recipe.interference}
+        settings = asdict(recipe)
+        self.recorder = Recorder(out, labels, name=data.name, settings=settings, **options)
         self.recorder.config["data"] |= {
             "test_images": len(data.test),
             "test_counts": data.test.labels.counts.tolist(),
@@ -265,7 +265,8 @@ class Training:
             self.divergence.see(self.step, logits)
             if on_cpu:  # elsewhere at the end of the epoch: checking is waiting
                 self.check()
-            self.recorder.ledger.watch(logits, targets)
+            weight = self.model.head.classifier.weight
+            self.recorder.ledger.watch(logits, targets, weight=weight)
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.criterion(logits, targets)
             loss.backward()
@@ -276,7 +277,6 @@ class Training:
                 f"batch_size={recipe.batch_size} at image_size={recipe.image_size} does not fit in "
                 f"the memory of {device_name(self.device)}; give a smaller batch_size or image_size"
             ) from error
-        weight = self.model.head.classifier.weight
         if weight.grad is not None:  # a head can be frozen by hand
             self.recorder.ledger.add_weight(weight.grad)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)

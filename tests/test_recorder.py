@@ -85,3 +85,21 @@ def test_a_loop_that_fails_leaves_no_finished_run(tmp_path):
     with Recorder(tmp_path / "run", labels, overwrite=True) as recorder:
         recorder.epoch()
     assert Run.load(tmp_path / "run").name == "run"
+
+
+def test_interference_is_recorded_read_and_resumed(tiny, tmp_path):
+    recipe = Recipe(batch_size=16, steps=16, warmup=5, interference=True, device="cpu")
+    run = fit(recipe, data=tiny, out=tmp_path / "run", progress=False)
+    with np.load(run.path / "interference.npz") as record:
+        assert record["epoch"].tolist() == run.metrics.epoch.tolist()
+        cosine, norm = record["cosine"], record["norm"]
+    assert np.allclose(np.diagonal(cosine, axis1=1, axis2=2), 1, atol=1e-5)
+    assert (np.abs(cosine) <= 1 + 1e-5).all()
+    assert (norm > 0).all()
+    plain = fit(
+        Recipe(batch_size=16, steps=16, warmup=5, device="cpu"),
+        data=tiny,
+        out=tmp_path / "plain",
+        progress=False,
+    )
+    assert plain.per_class.equals(run.per_class)  # recording changes no number
