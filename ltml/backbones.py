@@ -1,5 +1,6 @@
 """Backbones by tested name, from torchvision and timm, and the classifier built on one."""
 
+import importlib.util
 import logging
 from contextlib import suppress
 from difflib import get_close_matches
@@ -13,7 +14,14 @@ from ltml.data.loader import MEAN, STD
 from ltml.errors import InputError
 from ltml.options import choose
 
-__all__ = ["TORCHVISION", "Classifier", "SmallConvNet", "feature_channels", "make_backbone"]
+__all__ = [
+    "TORCHVISION",
+    "Classifier",
+    "SmallConvNet",
+    "feature_channels",
+    "make_backbone",
+    "own_size",
+]
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +130,16 @@ def make_backbone(
         _load_file(getattr(backbone, "model", backbone), file)
     backbone.image_size = image_size or backbone.image_size
     return backbone
+
+
+def own_size(name: str) -> int | None:
+    """Side of the images that a network of timm was made for; None for other backbones."""
+    if not name.startswith("timm/") or importlib.util.find_spec("timm") is None:
+        return None
+    import timm
+
+    config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    return config.input_size[-1] if config else None
 
 
 def _from_torchvision(name: str, weights: str | None) -> nn.Module:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ltml import data as datasets
-from ltml.backbones import Classifier, feature_channels, make_backbone
+from ltml.backbones import Classifier, feature_channels, make_backbone, own_size
 from ltml.data import LongTailData, Split
 from ltml.diversity import HEADS
 from ltml.errors import InputError
@@ -25,6 +25,7 @@ __all__ = [
     "load_data",
     "lr_factor",
     "make_optimizer",
+    "steps_of",
 ]
 
 
@@ -46,13 +47,20 @@ def load_data(recipe: Recipe) -> LongTailData:
 def completed(recipe: Recipe, train: Split) -> Recipe:
     """Fill in what a recipe leaves to the data and the backbone."""
     small, drawn = recipe.backbone == "small", isinstance(train.images, Tensor)
+    size = own_size(recipe.backbone) or _suitable_size(train, small)
     fill = {
-        "image_size": _suitable_size(train, small),
+        "image_size": size,
+        "warmup": min(50, steps_of(recipe, train) // 5),
         "augment": "shift" if drawn and recipe.data == "pictograms" else "light",
         "lr": 1e-2 if small else 5e-3,
         "backbone_lr": 0.2 if recipe.weights else 1.0,
     }
     return replace(recipe, **{k: v for k, v in fill.items() if getattr(recipe, k) is None})
+
+
+def steps_of(recipe: Recipe, train: Split) -> int:
+    """Count a training's steps; an epoch has as many images as the training split."""
+    return recipe.steps or math.ceil(len(train) / recipe.batch_size) * (recipe.epochs or 7)
 
 
 def _suitable_size(split: Split, small: bool) -> int:

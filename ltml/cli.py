@@ -13,7 +13,7 @@ import tyro
 
 from ltml import __version__
 from ltml.errors import InputError
-from ltml.files import write_csv
+from ltml.files import check_replaceable, write_csv
 from ltml.recipe import Recipe, preset
 from ltml.run import Run, find_runs, read_config, table_of
 
@@ -99,6 +99,8 @@ def train(
         if settings != Recipe() or out is not None or overwrite:
             raise InputError("resume takes recipe and folder from the run; give nothing else")
         settings = Recipe.from_dict(read_config(resume)["recipe"])
+        if (resume / "summary.json").is_file():
+            print(f"{resume} has finished already; nothing was trained")
     if separator is not None:
         options = {**settings.data_options, "separator": separator}
         settings = replace(settings, data_options=options)
@@ -142,12 +144,14 @@ def predict(
         device: auto (cuda, else mps, else cpu), or a torch device.
         quiet: no progress bar.
     """
-    if not images:
-        raise InputError("no image was given; give image files or folders of them")
-    table = Run.load(run).predict(images, device=device, progress=not quiet)
+    if not images or top < 1:
+        raise InputError(f"{len(images)} images and top={top}: give at least 1 of each")
+    loaded = Run.load(run)
     if csv is not None:
-        csv.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(csv, table.reset_index())
+        check_replaceable(csv, f"image,{loaded.config['data']['class_names'][0]}")
+    table = loaded.predict(images, device=device, progress=not quiet)
+    if csv is not None:
+        _write_table(csv, table.reset_index())
     for name, row in table.iterrows():
         best = row.nlargest(top)
         print(f"{name}: {', '.join(f'{cls} {100 * p:.0f} %' for cls, p in best.items())}")
@@ -169,8 +173,7 @@ def compare(
     rows = table_of(loaded)
     print(rows.to_string(index=False, na_rep="-"))
     if csv is not None:
-        csv.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(csv, rows)
+        _write_table(csv, rows)
     if figure is not None:
         from ltml import plots
 
@@ -198,6 +201,12 @@ def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) 
     from ltml.report import write_report
 
     print(f"report: {write_report(_load(runs), out)}")
+
+
+def _write_table(path: Path, table) -> None:
+    check_replaceable(path, ",".join(map(str, table.columns[:2])))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, table)
 
 
 def _load(paths: Sequence[Path]) -> list[Run]:
@@ -414,6 +423,8 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ltml: stopped; a training goes on with ltml train --resume RUN", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # of a reader such as head, which has seen enough
+        sys.stdout = None
     return 0
 
 

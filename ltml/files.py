@@ -15,6 +15,7 @@ from ltml.errors import InputError
 
 __all__ = [
     "check_class_names",
+    "check_replaceable",
     "lines_of",
     "quote",
     "read_json",
@@ -179,6 +180,25 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
                 "give distinct names"
             )
     return names
+
+
+def check_replaceable(path: Path, begins: str) -> None:
+    """Raise unless a file is free to be written: it does not exist, or ltml wrote it before.
+
+    Args:
+        path: the file.
+        begins: what such a file holds at its beginning.
+
+    Raises:
+        InputError: if it is another file of the user's.
+    """
+    if path.exists():
+        with path.open("rb") as file:
+            start = file.read(len(begins.encode()) + 400)
+        if begins.encode() not in start:
+            raise InputError(
+                f"{str(path)!r} exists and holds something else; give another name, or move it"
+            )
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -132,6 +132,8 @@ def _as_split(images, class_names: tuple[str, ...]) -> Split:
                 ids += found
             else:
                 path = isinstance(item, str | Path)
+                if path and not Path(item).exists():
+                    raise InputError(f"{str(item)!r} does not exist; give image files or folders")
                 items.append(Path(item) if path else _as_picture(item))
                 ids.append(item if path else number)
     if not len(items):

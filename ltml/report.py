@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from ltml.errors import InputError
-from ltml.files import write_atomically
+from ltml.files import check_replaceable, write_atomically
 from ltml.labels import GROUPS, LabelMatrix
 from ltml.plots import frames, live, readings
 from ltml.run import Run, table_of
@@ -50,13 +50,14 @@ def write_report(
         the file.
 
     Raises:
-        InputError: without a run, or if ``out`` is a folder.
+        InputError: without a run, or if ``out`` is a folder or some other file.
     """
     if not runs:
         raise InputError("no run was given; give folders of runs, such as runs/demo")
     out = Path(out)
     if out.is_dir():
         raise InputError(f"out {str(out)!r} is a folder; give a file, such as report.html")
+    check_replaceable(out, '<meta name="generator" content="ltml">')
     named = readings.named_apart(runs)
     names = list(named)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

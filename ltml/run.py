@@ -198,7 +198,8 @@ class Run:
 def table_of(runs: Sequence[Run]) -> pd.DataFrame:
     """Tabulate runs, a row each: what was trained, mAPs in percent, gradient imbalance, seconds.
 
-    What a run does not hold is NaN.
+    With validation splits, ``val_mAP`` is that of the epoch that was kept. What a run does not hold
+    is NaN.
     """
     rows = []
     for run in runs:
@@ -207,6 +208,10 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
         for name in ("mAP", *GROUPS):
             share = run.summary.get(name)
             row[name] = float("nan") if share is None else round(100 * share, 2)
+        if "val_mAP" in run.metrics:
+            kept = run.summary.get("kept_epoch") or run.metrics.epoch.iloc[-1]
+            val = run.metrics.set_index("epoch").val_mAP[kept]
+            row["val_mAP"] = round(100 * val, 2)
         row |= {name: run.summary.get(name) for name in ("gradient_imbalance", "seconds")}
         rows.append(row)
     return pd.DataFrame(rows).round({"gradient_imbalance": 2, "seconds": 1})
@@ -272,7 +277,8 @@ def read_config(path: Path) -> dict:
 def _read_json(path: Path) -> dict:
     if not path.is_file():
         raise InputError(
-            f"run {str(path.parent)!r} has no {path.name}; it is not a run, or has not finished"
+            f"run {str(path.parent)!r} has no {path.name}; it is not a run, or has not finished "
+            "(ltml train --resume goes on with it)"
         )
     try:
         content = read_json(path)

@@ -24,6 +24,7 @@ from ltml.build import (
     load_data,
     lr_factor,
     make_optimizer,
+    steps_of,
 )
 from ltml.data import LongTailData
 from ltml.data.loader import Loader, not_shown
@@ -164,7 +165,7 @@ class Training:
 
         # Steps are grouped into epochs of as many images as the training split has.
         per_epoch = math.ceil(len(labels) / recipe.batch_size)
-        self.steps = recipe.steps or per_epoch * (recipe.epochs or 7)
+        self.steps = steps_of(recipe, data.train)
         self.ends = [*range(per_epoch, self.steps, per_epoch), self.steps]
         if self.steps < recipe.warmup and ranks.first:
             log.warning(
@@ -196,8 +197,7 @@ class Training:
         self.val = None if data.val is None else Loader(data.val, **options)
 
         options = {"device": self.device, "interference": recipe.interference}
-        settings = asdict(recipe)
-        self.recorder = Recorder(out, labels, name=data.name, settings=settings, **options)
+        self.recorder = Recorder(out, labels, name=data.name, settings=asdict(recipe), **options)
         self.recorder.config["data"] |= {
             "test_images": len(data.test),
             "test_counts": data.test.labels.counts.tolist(),

@@ -199,6 +199,22 @@ def test_a_table_that_reads_in_two_ways_is_asked_about(tmp_path, capsys):
     assert "circle" in capsys.readouterr().out
 
 
+def test_files_of_the_users_are_never_overwritten(run, tmp_path, capsys):
+    for name, args in (
+        ("train.csv", ["compare", run, "--csv"]),
+        ("report.html", ["report", run, "--out"]),
+        ("photo.jpg", ["predict", run, run, "--csv"]),
+    ):
+        file = tmp_path / name
+        file.write_text("image,labels\n1.jpg,cat\n")
+        assert ltml(*args, file) == 2
+        assert "exists and holds something else" in capsys.readouterr().err
+        assert file.read_text().startswith("image,labels")
+        if args[0] != "predict":
+            file.unlink()
+            assert ltml(*args, file) == ltml(*args, file) == 0  # its own it may replace
+
+
 def test_bare_ltml_prints_its_help_and_version_its_version(capsys):
     assert ltml() == 0
     assert "train" in capsys.readouterr().out

@@ -118,6 +118,18 @@ def test_what_a_recipe_leaves_open_suits_backbone_and_data(tiny):
     assert (tuned.augment, tuned.lr, tuned.backbone_lr) == ("none", 0.005, 0.2)
 
 
+def test_a_warm_up_left_open_is_a_fifth_of_the_training_at_most(tiny):
+    for steps, warmup in ((252, 50), (100, 20), (7, 1), (2, 0)):
+        assert completed(Recipe(steps=steps), tiny.train).warmup == warmup
+    assert completed(Recipe(steps=7, warmup=3), tiny.train).warmup == 3
+
+
+def test_a_timm_backbone_gets_images_of_its_own_size(tiny):
+    pytest.importorskip("timm")
+    recipe = Recipe(backbone="timm/vit_tiny_patch16_224")
+    assert completed(recipe, tiny.train).image_size == 224
+
+
 def test_the_backbone_has_its_own_learning_rate_and_frozen_layers_stay(tiny, tmp_path):
     recipe = replace(TINY, freeze=3, backbone_lr=0.5)
     before = build_model(recipe, tiny.train.labels).state_dict()

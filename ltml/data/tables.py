@@ -308,7 +308,7 @@ def _find_classes(
     if unknown and not numbered:
         label = next((label for label in unknown if index.get(label, C) >= C), unknown[0])
         text = f"label {quote(label)} is none of the {C} classes{_nearest(label, class_names)}"
-        raise table.error(labels[label], f"{text}; correct it, or add the class")
+        raise table.error(labels[label], f"{text}; correct it, or list all classes in classes.txt")
     for label, row in labels.items():
         if numbered and not unknown and column[label] != index[label]:
             text = f"label {quote(label)} is class {column[label]} by name, and may be an index too"
