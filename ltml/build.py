@@ -50,7 +50,7 @@ def completed(recipe: Recipe, train: Split) -> Recipe:
     size = own_size(recipe.backbone) or _suitable_size(train, small)
     fill = {
         "image_size": size,
-        "warmup": min(50, steps_of(recipe, train) // 5),
+        "warmup": min(50, steps_of(recipe, train) // 2),
         "augment": "shift" if drawn and recipe.data == "pictograms" else "light",
         "lr": 1e-2 if small else 5e-3,
         "backbone_lr": 0.2 if recipe.weights else 1.0,

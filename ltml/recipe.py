@@ -83,7 +83,7 @@ class Recipe:
     schedule: str = "cosine"
     """cosine to 0, or step: a tenth after 5/8 and again after 7/8 of the training."""
     warmup: int | None = None
-    """Steps over which the learning rate rises; default: 50, but at most a fifth of all."""
+    """Steps over which the learning rate rises; default: 50, but at most half of all."""
     clip: float = 35.0
     """Largest norm of the whole gradient."""
     evaluate_every: int | None = None
