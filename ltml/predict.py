@@ -172,7 +172,7 @@ def export(run, path: Path) -> Path:
             import onnxruntime
         except ImportError as error:
             raise InputError(
-                f"{error.name} is missing; install it with: pip install onnx onnxscript onnxruntime"
+                f"{error.name} is missing; install it with: pip install 'ltml[export]'"
             ) from error
         torch.onnx.export(model, (example,), path, dynamic_shapes=(batch,), dynamo=True)
         session = onnxruntime.InferenceSession(path)
