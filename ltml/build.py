@@ -22,6 +22,7 @@ __all__ = [
     "build_model",
     "choose_device",
     "completed",
+    "held_out",
     "load_data",
     "lr_factor",
     "make_optimizer",
@@ -36,12 +37,16 @@ def load_data(recipe: Recipe) -> LongTailData:
     options |= recipe.data_options
     if recipe.data == "pictograms" and recipe.image_size is not None:
         options.setdefault("image_size", recipe.image_size)  # drawn at the size that is wanted
-    data = datasets.load(recipe.data, root=recipe.root, **options)
-    if recipe.holdout:
-        from ltml.data.holdout import with_holdout
+    return held_out(recipe, datasets.load(recipe.data, root=recipe.root, **options))
 
-        data = with_holdout(data, recipe.holdout, seed=recipe.seed)
-    return data
+
+def held_out(recipe: Recipe, data: LongTailData) -> LongTailData:
+    """Cut the recipe's validation split out of the training images, unless there is one."""
+    if not recipe.holdout or data.val is not None:
+        return data
+    from ltml.data.holdout import with_holdout
+
+    return with_holdout(data, recipe.holdout, seed=recipe.seed)
 
 
 def completed(recipe: Recipe, train: Split) -> Recipe:

@@ -21,6 +21,7 @@ from ltml.build import (
     build_model,
     choose_device,
     completed,
+    held_out,
     load_data,
     lr_factor,
     make_optimizer,
@@ -96,7 +97,7 @@ def fit(
     out = Path(out)
     if ranks.first:
         check_folder(out, overwrite=overwrite)
-    data = load_data(recipe) if data is None else data
+    data = load_data(recipe) if data is None else held_out(recipe, data)
     training = Training(completed(recipe, data.train), data, out, ranks, progress)
     with claimed(out) if ranks.first else nullcontext():
         if ranks.first:
@@ -136,7 +137,7 @@ def resume(
     recipe = Recipe.from_dict(config["recipe"])
     recipe.check()
     ranks = Ranks.join(recipe.device)
-    data = load_data(recipe) if data is None else data
+    data = load_data(recipe) if data is None else held_out(recipe, data)
     training = Training(recipe, data, out, ranks, progress)
     if training.recorder.config["data"] != config["data"]:
         raise InputError(
@@ -162,7 +163,6 @@ class Training:
         labels = data.train.labels
         if recipe.keep == "best" and data.val is None:
             raise InputError("keep='best' needs a validation split; give val_split or holdout")
-
         # Steps are grouped into epochs of as many images as the training split has.
         per_epoch = math.ceil(len(labels) / recipe.batch_size)
         self.steps = steps_of(recipe, data.train)
@@ -170,8 +170,7 @@ class Training:
         if self.steps < recipe.warmup and ranks.first:
             log.warning(
                 "%d steps end before the warm-up of %d does: give more epochs, or a shorter warmup",
-                self.steps,
-                recipe.warmup,
+                *(self.steps, recipe.warmup),
             )
 
         self.sampler = build(

@@ -209,6 +209,12 @@ def test_the_best_epoch_by_validation_is_kept_and_tested(tiny, tmp_path):
         assert np.nanmean(found) == pytest.approx(row[name], abs=1e-6)
 
 
+def test_a_holdout_is_cut_out_of_data_at_hand_too(tiny, tmp_path):
+    run = fit(replace(TINY, steps=8, holdout=0.2), data=tiny, out=tmp_path / "r", progress=False)
+    assert run.metrics.val_mAP.notna().all()
+    assert run.config["data"]["train_images"] < len(tiny.train)
+
+
 def test_keeping_the_best_needs_a_validation_split(tiny, tmp_path):
     with pytest.raises(InputError, match="needs a validation split"):
         fit(replace(TINY, keep="best"), data=tiny, out=tmp_path / "r", progress=False)
