@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import logging
 import posixpath
 import re
@@ -31,7 +32,7 @@ _LABELS = re.compile("(label|tag|class|target|category)(name)?s?|classes|categor
 _NO_CLASS = re.compile(r"unnamed:?\d*|id|index|split|fold|width|height")
 _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _SEPARATORS = (";", "|", ",", " ")
-# A list as JSON, Python or numpy (without commas) writes it.
+# A list as Python or numpy (without commas) writes it.
 _ESCAPE = r"""\\(?:[\\'"nrt]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})"""
 _ITEM = rf"""'(?:[^'\\\x00-\x1f]|{_ESCAPE})*+'|"(?:[^"\\\x00-\x1f]|{_ESCAPE})*+"|[0-9]++"""
 _LIST = re.compile(rf"\[\s*+(?:(?:{_ITEM})(?:\s*+,\s*+|\s++|(?=\])))*+\]")
@@ -276,10 +277,16 @@ def _separates(cells: Iterable[str], mark: str) -> bool:
 
 
 def _parse_list(table: Table, row: int, cell: str) -> tuple[str, ...]:
-    if not _LIST.fullmatch(cell):
+    try:
+        items = json.loads(cell)
+        fits = isinstance(items, list) and all(type(item) in (str, int) for item in items)
+    except (ValueError, RecursionError):  # perhaps as Python or numpy writes it
+        fits = _LIST.fullmatch(cell) is not None
+        # Each item is a number, or a plain string in quotes: nothing else reaches the parser.
+        items = [i if i.isdigit() else literal_eval(i) for i in re.findall(_ITEM, cell) if fits]
+    if not fits:
         raise table.error(row, f"{quote(cell)} is no list as JSON or Python writes it; correct it")
-    labels = [item if item.isdigit() else literal_eval(item) for item in re.findall(_ITEM, cell)]
-    return tuple(label.strip() for label in labels if label.strip())
+    return tuple(label for item in items if (label := str(item).strip()))
 
 
 def _find_classes(

@@ -190,7 +190,7 @@ def test_labels_outside_the_classes(tmp_path, text, names, message):
 
 
 FORMS = [";", "|", ",", " ", "single", "long", "JSON", "Python", "columns"]
-WORD = st.text("abA'é\"\\", min_size=1, max_size=3)
+WORD = st.text("abA'é/\N{CAT FACE}\"\\", min_size=1, max_size=3)
 NAME = st.lists(WORD, min_size=1, max_size=2).flatmap(
     lambda words: st.sampled_from([" ", ", ", "-"]).map(lambda mark: mark.join(words))
 )
@@ -222,6 +222,14 @@ def written(form, names, rows, delimiter, dialect):
     writer = csv.writer(out, delimiter=delimiter, **dialect)
     writer.writerows([head[: len(table[0])], *table])
     return out.getvalue(), dict(zip(images, cells, strict=True))
+
+
+@pytest.mark.parametrize("cell", ['["\\ud83d\\udc31", "a\\/b"]', "['\N{CAT FACE}', 'a/b']"])
+def test_lists_are_read_by_the_rules_of_who_wrote_them(tmp_path, cell):
+    """JSON writes an emoji as two escapes, which are two broken characters to Python."""
+    with (tmp_path / "train.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["image", "labels"], ["1.jpg", cell], ["2.jpg", "[]"]])
+    assert read_label_csv(tmp_path / "train.csv")[1].class_names == ("a/b", "\N{CAT FACE}")
 
 
 @given(st.sampled_from(FORMS), st.lists(NAME, min_size=1, max_size=5, unique=True), st.data())
