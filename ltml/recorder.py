@@ -102,7 +102,7 @@ class Recorder:
         self._loss: Tensor | float = 0.0  # of the epoch so far
         self._metrics: list[dict] = []  # a row per epoch
         self._ap, self._gradients = [], []  # per epoch (2, C) of test and validation; (3, C)
-        self._inner: list[np.ndarray] = []  # per epoch (C, C), inner products of dL/df
+        self._interference = []  # per epoch norms (C,) and cosines (C, C) of the classes' dL/df
         self._absent: list[str] = []
 
     def __enter__(self) -> "Recorder":
@@ -174,8 +174,10 @@ class Recorder:
             self.config["data"]["test_counts"] = [int(n) for n in held]
             self._absent = [name for name, n in zip(names, held, strict=True) if n == 0]
         groups = self.labels.groups()
-        steps = max(self.step - self._ended_at, 1)
-        loss = self.ranks.mean(torch.as_tensor(self._loss, dtype=torch.float32)).item()
+        steps, device = max(self.step - self._ended_at, 1), self.ledger.sums.device
+        loss = self.ranks.mean(
+            torch.as_tensor(self._loss, dtype=torch.float32, device=device)
+        ).item()
         row = {"epoch": len(self._metrics) + 1, "step": self.step, "train_loss": loss / steps}
         row |= group_map(test, groups)
         if val_scores is not None:
@@ -188,30 +190,22 @@ class Recorder:
         self._ap.append(np.stack([test, none if val_scores is None else val]))
         self._gradients.append(np.stack([record.positive, record.negative, record.weight]))
         if record.interference is not None:
-            self._inner.append(record.interference)
+            self._interference.append((record.norms, record.cosines))
         self._loss, self._ended_at = 0.0, self.step
         self.seconds = time.perf_counter() - self._began
         if self.ranks.first:
             metrics, per_class = self.tables()
             write_csv(self.out / "metrics.csv", metrics)
             write_csv(self.out / "per_class.csv", per_class)
-            if self._inner:
+            if self._interference:
                 write_atomically(self.out / "interference.npz", self._write_interference)
         return row
 
     def _write_interference(self, path: Path) -> None:
-        inner = np.stack(self._inner)  # (E, C, C)
-        norm = np.sqrt(np.diagonal(inner, axis1=1, axis2=2))  # (E, C)
-        with np.errstate(invalid="ignore"):  # NaN for a class that sends no gradient
-            cosine = (inner / (norm[:, :, None] * norm[:, None, :])).astype(np.float32)
+        norm, cosine = (np.stack(values) for values in zip(*self._interference, strict=True))
+        found = {"epoch": np.arange(1, len(norm) + 1), "class_names": self.labels.class_names}
         with path.open("wb") as file:  # numpy would add .npz to a name
-            np.savez_compressed(
-                file,
-                epoch=np.arange(1, len(inner) + 1),
-                class_names=np.array(self.labels.class_names),
-                norm=norm,
-                cosine=cosine,
-            )
+            np.savez_compressed(file, **found, norm=norm, cosine=cosine.astype(np.float32))
 
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The run's metrics and per-class table so far."""
@@ -264,7 +258,7 @@ class Recorder:
             "metrics": self._metrics,
             "ap": [torch.from_numpy(ap) for ap in self._ap],
             "gradients": [torch.from_numpy(gradients) for gradients in self._gradients],
-            "inner": [torch.from_numpy(inner) for inner in self._inner],
+            "interference": [tuple(map(torch.from_numpy, pair)) for pair in self._interference],
             "summary": self.summary,
         }
 
@@ -277,7 +271,7 @@ class Recorder:
         self._metrics, self.summary = list(state["metrics"]), dict(state["summary"])
         self._ap = [ap.numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
-        self._inner = [inner.numpy() for inner in state["inner"]]
+        self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]
 
 
 def device_name(device: torch.device) -> str:

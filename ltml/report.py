@@ -25,7 +25,6 @@ __all__ = ["open_report", "write_report"]
 
 _PAGE = Path(__file__).with_name("page")
 _RIDGES = (0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
-_FREE = ("seed", "device", "compile")  # what may differ between runs of one result
 _DIGITS = {"mAP": 1, **dict.fromkeys(GROUPS, 1), "gradient_imbalance": 2, "seconds": 0, "seed": 0}
 
 
@@ -259,9 +258,7 @@ def _facts(named: dict[str, Run]) -> pd.DataFrame:
 def _by_recipe(named: dict[str, Run]) -> list[dict[str, Run]]:
     groups: dict[str, dict[str, Run]] = {}
     for name, run in named.items():
-        recipe = {key: value for key, value in run.recipe.items() if key not in _FREE}
-        key = [recipe or name, run.config["data"]]
-        groups.setdefault(json.dumps(key, sort_keys=True, default=str), {})[name] = run
+        groups.setdefault(run.setting, {})[name] = run
     return list(groups.values())
 
 

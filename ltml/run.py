@@ -1,5 +1,6 @@
 """What a training leaves on disk. Everything that is plotted is plotted from it."""
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -96,6 +97,14 @@ class Run:
     def recipe(self) -> dict:
         """The recipe's fields; empty for a loop of one's own, see :class:`ltml.Recorder`."""
         return self.config["recipe"]
+
+    @property
+    def setting(self) -> str:
+        """The data, and the recipe but for seed, device and compile, as JSON: runs that share it
+        are seeds of one result. A loop of your own without settings shares it with no other."""
+        recipe = {k: v for k, v in self.recipe.items() if k not in ("seed", "device", "compile")}
+        whole = [recipe or str(self.path), self.config["data"]]
+        return json.dumps(whole, sort_keys=True, default=str)
 
     @property
     def classes(self) -> pd.DataFrame:

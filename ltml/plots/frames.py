@@ -43,7 +43,6 @@ labels             names of the other labels
 Reliability is plotted from the table of :func:`ltml.metrics.calibration` as it is.
 """
 
-import json
 import re
 from collections.abc import Mapping
 
@@ -78,7 +77,6 @@ __all__ = [
 ]
 
 _SEED = re.compile(r"[+_ -]?seed[ _=-]?\d+$")  # as an ablation names its runs
-_FREE = ("seed", "device", "compile")  # fields of the recipe that may differ between pooled runs
 
 
 def largest_over_smallest(values) -> float:
@@ -155,9 +153,7 @@ def group_map(runs, *, pool: bool = False) -> pd.DataFrame:
     """Return name, group, mean, deviation, seeds, as :func:`ltml.plots.group_dots` plots them."""
     named, pooled, rows = _named(runs), {}, []
     for name, run in named.items():
-        recipe = {key: value for key, value in run.recipe.items() if key not in _FREE}
-        key = json.dumps([recipe, run.config["data"]], sort_keys=True, default=str)
-        pooled.setdefault(key if pool and recipe else name, []).append(name)
+        pooled.setdefault(run.setting if pool else name, []).append(name)
     for names in pooled.values():
         name = names[0] if len(names) == 1 else _SEED.sub("", names[0])
         for group in ("mAP", *GROUPS):

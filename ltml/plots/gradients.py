@@ -224,6 +224,6 @@ def interference(frame: pd.DataFrame, *, ax=None):
     head, rare = classes.group.iloc[0], parts.rarest(classes.group)
     pairs = frame[(frame.group == head) & (frame.other_group == rare)]
     mean = pairs.cosine[pairs["class"] != pairs.other].mean()
-    how = "with" if mean > 0 else "against"
+    how = "neither with nor against" if abs(mean) < 0.02 else "with" if mean > 0 else "against"
     ax.set_title(f"{rare} classes pull {how} {head} classes: mean cosine {mean:+.2f}".capitalize())
     return fig, ax

@@ -101,7 +101,9 @@ def recorded_interference(run: Run, name: str, epoch: int = 0) -> pd.DataFrame:
     """
     path = run.path / "interference.npz"
     if not path.is_file():
-        raise InputError(f"run {name!r} has no record of interference; train it with recording on")
+        raise InputError(
+            f"run {name!r} has no record of interference; train it with --interference"
+        )
     with np.load(path) as record:  # epoch (E,), class_names (C,), norm (E, C), cosine (E, C, C)
         at = int(np.searchsorted(record["epoch"], epoch)) if epoch else -1
         norm, cosine = record["norm"][at], record["cosine"][at].astype(float)
