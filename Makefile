@@ -1,10 +1,10 @@
-# make demo | test | test-all | lab | figures | bench | install   (VENV=folder: another environment)
+# make demo | test | test-all | lab | figures | bench | book | install   (VENV=folder: another environment)
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ltml-installed
 
-.PHONY: demo test test-slow test-all lint lab figures bench install clean
+.PHONY: demo test test-slow test-all lint lab figures bench book install clean
 
 demo: $(READY)
 	$(BIN)/ltml demo --out runs/demo
@@ -32,6 +32,12 @@ figures: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
+# The course as a site, every notebook run: site/index.html. About ten minutes on 2 CPU cores.
+book: $(READY)
+	$(BIN)/python -m sphinx -M html book build/book -W --keep-going -E
+	rm -rf site
+	cp -R build/book/html site
+
 install: $(READY)
 
 # Made anew where it is missing, and brought up to date where the dependencies have changed.
@@ -44,4 +50,4 @@ $(READY): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf runs build site book/notebooks .pytest_cache .ruff_cache .hypothesis

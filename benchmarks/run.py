@@ -15,6 +15,7 @@ from pathlib import Path
 import loading
 import losses
 import pandas as pd
+import probing
 import sampling
 import steps
 import torch
@@ -50,6 +51,7 @@ def main() -> None:
         "training step": (trained, steps),
         "group sampling": (sampling.measure(), sampling),
         "loader": (loading.measure(), loading),
+        "closed form": ([row for d in DEVICES for row in probing.measure(d)], probing),
         "demo": (demo(small["bare loop, ms"] / 1000), None),
     }
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

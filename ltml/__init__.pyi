@@ -4,6 +4,7 @@ from .dgb import DynamicGradientBalancing
 from .diversity import DiversityEnhancement
 from .errors import InputError
 from .features import FeatureRecord, record_features
+from .frozen import bank
 from .labels import LabelMatrix
 from .ledger import GradientLedger
 from .losses import LOSSES, make_loss
@@ -12,7 +13,7 @@ from .recipe import Recipe
 from .recorder import Recorder
 from .run import Run
 from .sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
-from .train import fit, resume
+from .train import fit, probe, resume
 
 __version__: str
 __all__ = [
@@ -33,12 +34,14 @@ __all__ = [
     "Split",
     "UniformSampler",
     "average_precision",
+    "bank",
     "data",
     "fit",
     "group_map",
     "load",
     "make_loss",
     "plots",
+    "probe",
     "record_features",
     "resume",
 ]

@@ -15,19 +15,21 @@ from ltml.data.loader import in_memory
 from ltml.diversity import HEADS
 from ltml.errors import InputError
 from ltml.files import write_csv
+from ltml.frozen import bank
 from ltml.labels import GROUPS
 from ltml.losses import LOSSES
 from ltml.options import options_of
 from ltml.recipe import Recipe
-from ltml.run import Run
+from ltml.run import Run, table_of
 from ltml.sampler import SAMPLERS
 from ltml.train import fit
 
 __all__ = ["COLUMNS", "FAST", "Cell", "ablate", "cells", "markdown", "recipe_of", "summarise"]
 
 _PARTS = ["data", "sampler", "loss", "diversity"]
-_MEASURES = ["mAP", *GROUPS, "gradient_imbalance"]
-COLUMNS = [*_PARTS, "seed", *_MEASURES, "seconds"]
+_HOW = ["backbone", "classifier", "optimizer", "lr", "steps", "size"]
+_MEASURES = ["mAP", *GROUPS, "val_mAP", "gradient_imbalance"]
+COLUMNS = [*_PARTS, *_HOW, "seed", *_MEASURES, "seconds"]
 # What a first look needs: each module alone on the plain baseline, the usual remedy, and all.
 FAST = [
     "uniform/bce/off",
@@ -48,11 +50,13 @@ class Cell:
     loss: str
     diversity: str
     seed: int
+    lr: float | None = None  # None: the recipe's
 
     @property
     def folder(self) -> str:
         """Name of the run's folder."""
-        return f"{self.sampler}+{self.loss}+{self.diversity}+seed{self.seed}"
+        rate = "" if self.lr is None else f"+lr{self.lr:g}"
+        return f"{self.sampler}+{self.loss}+{self.diversity}{rate}+seed{self.seed}"
 
 
 def cells(*, seeds: int = 3, only: Sequence[str] = ("*",)) -> list[Cell]:
@@ -106,7 +110,8 @@ def recipe_of(base: Recipe, cell: Cell) -> Recipe:
             raise InputError(f"{field} has {sorted(unknown)[0]!r}, which none of the grid takes")
         takes = options_of(table[name])
         options[field] = {key: value for key, value in given.items() if key in takes}
-    return replace(base, **vars(cell), **options)
+    names = {name: value for name, value in vars(cell).items() if value is not None}
+    return replace(base, **names, **options)
 
 
 def ablate(
@@ -114,48 +119,83 @@ def ablate(
     grid: Iterable[Cell],
     out: str | Path,
     *,
+    rates: Sequence[float] = (),
     jobs: int = 1,
     cluster: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the cells that are not finished yet, and write ``out/ablation.csv``.
 
+    AP ranks within a class, so at one learning rate a loss or a sampler may win because it is
+    fast, not because it is better. With ``rates``, every sampler, loss and head has the rate of its
+    own at which its trained head is best on the validation split: the cells of the first seed are
+    trained at all of them, those of the other seeds at the chosen ones. ``out/rates.csv`` holds the
+    search.
+
+    With a recipe that freezes the backbone whole (``freeze=-1``), images pass it once for all
+    cells, which are trained one after the other, and leave no ``model.pt``.
+
     Args:
         base: everything but sampler, loss, diversity and seed; see :func:`recipe_of`.
         grid: the cells; see :func:`cells`.
         out: folder; each cell's run is a folder in it.
+        rates: learning rates to choose from; none: the recipe's.
         jobs: trainings at a time, each in a process of its own.
         cluster: address of a Dask scheduler, whose workers train instead; they must see ``out`` and
             the data under the same paths. joblib hands the cells over.
         progress: show progress bars (of one job).
 
     Returns:
-        a row per cell: data, sampler, loss, diversity, seed, mAP, head, medium, tail (percent),
-        gradient_imbalance, seconds.
+        a row per cell, and if heads are re-fitted per classifier (own, refit, interpolated): how it
+        was trained, seed, mAP, head, medium, tail, val_mAP (percent), gradient_imbalance, seconds.
 
     Raises:
-        InputError: if a finished cell was trained by another recipe, or there is no such cluster.
+        InputError: if a finished cell was trained by another recipe, there is no such cluster, or
+            rates are to be chosen without a validation split.
     """
-    out, grid = Path(out), list(grid)
-    recipes = {cell: recipe_of(base, cell) for cell in grid}
-    for recipe in recipes.values():
-        recipe.check()
-    todo = [cell for cell in grid if not _finished(out / cell.folder, recipes[cell])]
-    if todo:
-        data = load_data(base)
-        data = in_memory(data, completed(base, data.train).image_size, progress=progress)
-    if jobs == 1 and cluster is None:
-        for cell in todo:
-            _train(recipes[cell], data, out / cell.folder, progress)
-    elif todo:
-        from joblib import Parallel, delayed
+    out, grid, data = Path(out).absolute(), list(grid), None
 
-        out = out.absolute()  # workers have folders of their own
-        with _workers(cluster):
-            Parallel(n_jobs=jobs if cluster is None else -1)(
-                delayed(_train)(recipes[cell], data, out / cell.folder, False) for cell in todo
-            )
-    table = tabulate([Run.load(out / cell.folder) for cell in grid])
+    def train(wanted: list[Cell]) -> pd.DataFrame:
+        nonlocal data
+        recipes = {cell: recipe_of(base, cell) for cell in wanted}
+        for recipe in recipes.values():
+            recipe.check()
+        todo = [cell for cell in wanted if not _finished(out / cell.folder, recipes[cell])]
+        if todo and data is None:
+            data, whole = load_data(base), completed(base, load_data(base).train)
+            if base.freeze == -1:
+                data = bank(whole, data, progress=progress)
+            else:
+                data = in_memory(data, whole.image_size, progress=progress)
+        if base.freeze == -1 or (jobs == 1 and cluster is None):
+            for cell in todo:
+                _train(recipes[cell], data, out / cell.folder, progress)
+        elif todo:
+            from joblib import Parallel, delayed
+
+            with _workers(cluster):
+                Parallel(n_jobs=jobs if cluster is None else -1)(
+                    delayed(_train)(recipes[cell], data, out / cell.folder, False) for cell in todo
+                )
+        return tabulate([Run.load(out / cell.folder) for cell in wanted])
+
+    if not rates:
+        table = train(grid)
+    else:
+        if base.val_split is None and not base.holdout:
+            raise InputError("rates are chosen on a validation split; give val_split or holdout")
+        first = min(cell.seed for cell in grid)
+        searched = train([replace(c, lr=r) for c in grid if c.seed == first for r in rates])
+        write_csv(out / "rates.csv", searched)
+        # By the trained head: what it is re-fitted to inherits the rate of a good training.
+        own = searched[searched.classifier == "own"]
+        best = own.loc[own.groupby(_PARTS).val_mAP.idxmax(), [*_PARTS, "lr"]]
+        rate = best.set_index(_PARTS[1:]).lr
+        others = [
+            replace(c, lr=rate[c.sampler, c.loss, c.diversity]) for c in grid if c.seed != first
+        ]
+        table = pd.concat([searched, train(others)]) if others else searched
+        table = table.merge(best, on=[*_PARTS, "lr"])
     write_csv(out / "ablation.csv", table)
     return table
 
@@ -186,26 +226,48 @@ def _workers(cluster: str | None) -> Iterator[None]:
 
 
 def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per run, with the columns of :data:`COLUMNS`; mAPs in percent."""
+    """Return the rows of runs, with the columns of :data:`COLUMNS`; mAPs in percent."""
     rows = []
     for run in runs:
-        row = {name: run.recipe[name] for name in (*_PARTS, "seed")}
+        recipe, summary = run.recipe, run.summary
+        how = {name: recipe[name] for name in (*_PARTS, "optimizer", "lr", "seed")}
+        how |= {"steps": summary["steps"], "size": recipe["image_size"]}
+        how["backbone"] = "frozen" if recipe.get("freeze") == -1 else "tuned"
+        how |= {name: summary[name] for name in ("gradient_imbalance", "seconds")}
+        for classifier, found in _results(run).items():
+            rows.append(how | {"classifier": classifier} | found)
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    return table.astype(dict.fromkeys([*_MEASURES, "seconds"], float)).round(
+        dict.fromkeys([*_MEASURES, "seconds"], 2)
+    )
+
+
+def _results(run: Run) -> dict[str, dict[str, float]]:
+    """Percent mAPs of each classifier that a run ended with."""
+    if not (run.path / "stages.csv").exists():
         shares = {name: run.summary[name] for name in ("mAP", *GROUPS)}  # None: no such class
-        row |= {name: None if x is None else 100 * x for name, x in shares.items()}
-        rows.append(row | {name: run.summary[name] for name in COLUMNS[-2:]})
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.astype(dict.fromkeys(COLUMNS[5:], float)).round(2)
+        if "val_mAP" in run.metrics:
+            shares["val_mAP"] = table_of([run]).val_mAP[0] / 100
+        return {"own": {name: None if x is None else 100 * x for name, x in shares.items()}}
+    stages, found = pd.read_csv(run.path / "stages.csv"), {}
+    for classifier, table in stages.groupby("classifier", sort=False):
+        means = table.groupby("group").ap.mean().to_dict() | {"mAP": table.ap.mean()}
+        if "val_ap" in table:
+            means["val_mAP"] = table.val_ap.mean()
+        found[classifier] = {name: 100 * x for name, x in means.items()}
+    return found
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and sample deviation over seeds, by descending mAP.
 
     Returns:
-        columns data, sampler, loss, diversity, seeds, and each measure with its ``_std``.
+        the columns that say how, seeds, and each measure with its ``_std``.
     """
-    groups = table.groupby(_PARTS, sort=False)
+    by = [name for name in (*_PARTS, *_HOW) if name in table]
+    groups = table.groupby(by, sort=False, dropna=False)
     out = groups.size().rename("seeds").to_frame()
-    for name in _MEASURES:
+    for name in [name for name in _MEASURES if name in table]:
         out[name], out[f"{name}_std"] = groups[name].mean(), groups[name].std()
     return out.reset_index().sort_values("mAP", ascending=False, ignore_index=True)
 
@@ -216,10 +278,11 @@ def markdown(table: pd.DataFrame) -> str:
     Args:
         table: a row per run, as :func:`ablate` returns it.
     """
-    head = [*_PARTS[1:], *_MEASURES]
+    measures = [name for name in _MEASURES if name != "val_mAP"]
+    head = [*_PARTS[1:], *measures]
     lines = [f"| {' | '.join(head)} |".replace("_", " "), "|---" * 3 + "|---:" * 5 + "|"]
     for _, row in summarise(table).iterrows():
-        numbers = [f"{row[name]:.1f} ± {row[f'{name}_std']:.1f}" for name in _MEASURES]
+        numbers = [f"{row[name]:.1f} ± {row[f'{name}_std']:.1f}" for name in measures]
         lines.append(f"| {' | '.join([row.sampler, row.loss, row.diversity, *numbers])} |")
     return "\n".join(lines)
 
@@ -244,3 +307,5 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
 def _train(recipe: Recipe, data: LongTailData, folder: Path, progress: bool) -> None:
     # A cell without a summary was broken off; what it left is not a result.
     fit(recipe, data=data, out=folder, overwrite=True, progress=progress)
+    if recipe.freeze == -1:  # thousands of trainings of seconds, each with the same backbone
+        (folder / "model.pt").unlink()

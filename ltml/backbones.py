@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltml.data.loader import MEAN, STD
 from ltml.errors import InputError
@@ -244,7 +245,10 @@ class Classifier(nn.Module):
         backbone: maps ``(B, 3, H, W)`` to ``(B, D, h, w)``.
         head: maps the feature map to logits ``(B, C)``; its ``classifier`` is an ``nn.Linear``.
         freeze: number of the backbone's first layers that stay as they are: no gradient, and batch
-            norm's statistics at rest. A layer is a child of the backbone; of transformers, a block.
+            norm's statistics at rest; -1: all. A layer is a child of the backbone; of transformers,
+            a block.
+        freeze_norm: keep batch norm's statistics at rest in all layers; its scale and shift are
+            trained.
 
     Raises:
         InputError: if the backbone has fewer layers.
@@ -255,11 +259,15 @@ class Classifier(nn.Module):
         torch.Size([2, 20])
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze: int = 0):
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, *, freeze: int = 0, freeze_norm: bool = False
+    ):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.freeze_norm = freeze_norm
         layers = _layers(backbone)
+        freeze = len(layers) if freeze == -1 else freeze
         if not 0 <= freeze <= len(layers):
             raise InputError(f"freeze={freeze}: the backbone has {len(layers)} layers to freeze")
         # By name: converting batch norm, for one, puts another module in a layer's place.
@@ -273,8 +281,11 @@ class Classifier(nn.Module):
     def train(self, mode: bool = True) -> "Classifier":
         """Set training mode, for all but the frozen layers."""
         super().train(mode)
-        for name in self._frozen:
-            self.backbone.get_submodule(name).eval()
+        resting = [self.backbone.get_submodule(name) for name in self._frozen]
+        if self.freeze_norm:
+            resting += [m for m in self.backbone.modules() if isinstance(m, _BatchNorm)]
+        for module in resting:
+            module.eval()
         return self
 
     def forward(self, images: Tensor, targets: Tensor | None = None):

@@ -59,13 +59,16 @@ def completed(recipe: Recipe, train: Split) -> Recipe:
         "augment": "shift" if drawn and recipe.data == "pictograms" else "light",
         "lr": 1e-2 if small else 5e-3,
         "backbone_lr": 0.2 if recipe.weights else 1.0,
+        "freeze_norm": recipe.weights is not None,
     }
     return replace(recipe, **{k: v for k, v in fill.items() if getattr(recipe, k) is None})
 
 
 def steps_of(recipe: Recipe, train: Split) -> int:
     """Count a training's steps; an epoch has as many images as the training split."""
-    return recipe.steps or math.ceil(len(train) / recipe.batch_size) * (recipe.epochs or 7)
+    if recipe.steps is not None:
+        return recipe.steps
+    return math.ceil(len(train) / recipe.batch_size) * (recipe.epochs or 7)
 
 
 def _suitable_size(split: Split, small: bool) -> int:
@@ -83,19 +86,23 @@ def _suitable_size(split: Split, small: bool) -> int:
     return int(min(most, np.median(sides))) if sides else most
 
 
-def build_model(recipe: Recipe, counts: np.ndarray, num_images: int) -> Classifier:
+def build_model(
+    recipe: Recipe, counts: np.ndarray, num_images: int, backbone: nn.Module | None = None
+) -> Classifier:
     """Build a recipe's network, with initial weights that its seed decides.
 
     Args:
         recipe: names backbone and head.
         counts: ``(C,)`` training images of each class.
         num_images: training images.
+        backbone: that is there already; default: built as the recipe says.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        backbone = make_backbone(
-            recipe.backbone, weights=recipe.weights, image_size=recipe.image_size
-        )
+        if backbone is None:
+            backbone = make_backbone(
+                recipe.backbone, weights=recipe.weights, image_size=recipe.image_size
+            )
         head = build(
             choose("diversity", recipe.diversity, HEADS),
             f"head {recipe.diversity!r}",
@@ -108,7 +115,8 @@ def build_model(recipe: Recipe, counts: np.ndarray, num_images: int) -> Classifi
         # rare classes ever get is the first epoch's news that labels are rare.
         prior = min(max(counts.sum() / max(num_images, 1) / len(counts), 1e-3), 0.5)
         nn.init.constant_(head.classifier.bias, math.log(prior / (1 - prior)))
-    model = Classifier(backbone, head, freeze=recipe.freeze)
+    freeze_norm = bool(recipe.freeze_norm)
+    model = Classifier(backbone, head, freeze=recipe.freeze, freeze_norm=freeze_norm)
     return model.to(memory_format=torch.channels_last)
 
 

@@ -114,7 +114,12 @@ def train(
         return
     record_features(run, data=data)
     draw([run], run.path / "figures")
-    classes = run.classes.assign(ap=100 * run.classes.ap)
+    _show(run)
+
+
+def _show(run: Run) -> None:
+    """Print a run's classes, and its row of a table of runs."""
+    classes = run.classes.assign(ap=100 * run.classes.ap).dropna(axis="columns", how="all")
     formats = {"ap": "{:.1f}".format, "count": "{:,}".format}
     print(classes.to_string(index=False, na_rep="-", formatters=formats, float_format="%.3g"))
     absent = run.summary["classes_without_positives"]
@@ -124,6 +129,64 @@ def train(
         unseen = ", ".join(run.scored_by_chance)
         print(f"\nscored by chance, without a training image, but in the means: {unseen}")
     print("", table_of([run]).to_string(index=False, na_rep="-"), f"\nrun: {run.path}", sep="\n")
+
+
+def probe(
+    root: Positional[Path],
+    data: str = "folder",
+    backbone: str = "resnet50",
+    weights: str | None = "DEFAULT",
+    image_size: int | None = None,
+    train_split: str | None = None,
+    val_split: str | None = None,
+    test_split: str | None = None,
+    diversity: str = "attention",
+    out: Path | None = None,
+    overwrite: bool = False,
+    separator: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> None:
+    """Classify by the features of a pretrained network, without training: the first thing to try.
+
+    Args:
+        root: folder of the data set.
+        data: name of the data set: folder, voc or coco.
+        backbone: a torchvision classifier, or timm/NAME.
+        weights: a local file with its weights, or a name of weights to download.
+        image_size: side of the square input in pixels; default: what suits images and backbone.
+        train_split: split to fit on; default: the data set's own.
+        val_split: split to score as well; default: none.
+        test_split: split to test on; default: the data set's own.
+        diversity: head: attention, or off (average pooling).
+        out: folder to write; default: a new one under runs/.
+        overwrite: replace the run that the folder holds.
+        separator: what separates the labels in the tables, or none for one label per image;
+            default: found from the whole file.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        quiet: no progress bars.
+    """
+    from ltml import probe as fit_probe
+
+    options = {} if separator is None else {"separator": separator}
+    run = fit_probe(
+        root,
+        out=out,
+        overwrite=overwrite,
+        progress=not quiet,
+        data=data,
+        data_options=options,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        train_split=train_split,
+        val_split=val_split,
+        test_split=test_split,
+        diversity=diversity,
+        device=device,
+    )
+    _show(run)
+    print(f"next: {_program()} predict {run.path} PHOTOS, or {_program()} explore {run.path}")
 
 
 def predict(
@@ -228,6 +291,7 @@ def ablate(
     out: Path = Path("runs/ablation"),
     seeds: int = 3,
     only: tuple[str, ...] = ("*",),
+    rates: tuple[float, ...] = (),
     fast: bool = False,
     jobs: int = 1,
     cluster: str | None = None,
@@ -240,6 +304,8 @@ def ablate(
         out: folder of the runs, of ablation.csv and of its figure.
         seeds: how many, from 0.
         only: patterns of sampler/loss/diversity, such as 'class-aware/*/off'.
+        rates: learning rates; each row of the table gets the one that is best for it on the
+            validation split.
         fast: one seed and 200 steps of seven telling cells, unless other numbers are given.
         jobs: trainings at a time; with 2 cores, 2 jobs are faster than one.
         cluster: address of a Dask scheduler, whose workers train instead and see the same folder.
@@ -252,7 +318,7 @@ def ablate(
         if settings.steps is None and settings.epochs is None:
             settings = replace(settings, steps=200, warmup=20)
     grid = ablation.cells(seeds=seeds, only=only)
-    rows = ablation.ablate(settings, grid, out, jobs=jobs, cluster=cluster)
+    rows = ablation.ablate(settings, grid, out, rates=rates, jobs=jobs, cluster=cluster)
     print(ablation.summarise(rows).round(2).to_string(index=False))
     plots.save(plots.ablation(rows)[0], out / "ablation")
     print(f"\ntable: {out / 'ablation.csv'}\nfigure: {out / 'ablation.svg'}")
@@ -407,7 +473,7 @@ def main(args: list[str] | None = None) -> int:
         for command in (train, ablate):
             default = named or (Recipe.method() if command is ablate else Recipe())
             app.command(partial(command, settings=default), name=command.__name__)
-        for command in (demo, predict, compare, explore, report, audit):
+        for command in (demo, probe, predict, compare, explore, report, audit):
             app.command(command)
         if args[:1] == ["data"]:
             from ltml.data import fetch

@@ -2,28 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ltml.elementwise import BASES, MultiLabelLoss, class_totals, over_ranks
+from ltml.elementwise import BASES, MultiLabelLoss, class_totals, over_ranks, with_gradient
 from ltml.errors import InputError
 
 __all__ = ["DynamicGradientBalancing"]
-
-
-class _WithWeightedGradient(torch.autograd.Function):
-    """The mean loss as already computed; the derivative of each element, by hand, weighted."""
-
-    @staticmethod
-    def forward(ctx, z, loss, gradient, y, weights):
-        ctx.save_for_backward(gradient, y, weights)
-        return loss.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output):
-        gradient, y, weights = ctx.saved_tensors
-        positive, negative = weights * (grad_output / gradient.numel())
-        return torch.lerp(negative, positive, y).mul_(gradient), None, None, None, None
 
 
 class DynamicGradientBalancing(MultiLabelLoss):
@@ -123,17 +106,10 @@ class DynamicGradientBalancing(MultiLabelLoss):
             weighted_mean = (weights * loss_totals).sum() / gradient.numel()
         if self.strength == 0:
             return mean(z, y)  # the plain loss itself, to the last bit
-        return _WithWeightedGradient.apply(z, weighted_mean, gradient, y, weights)
+        return with_gradient(z, weighted_mean, gradient, y, weights)
 
     def observe(self, totals: Tensor) -> None:
         """Add a batch's gradient magnitudes, ``(2, C)``, to the moving averages."""
         totals = over_ranks(totals.to(self.magnitudes.dtype))
         totals = torch.where(totals.isfinite(), totals, self.magnitudes)
         self.magnitudes.lerp_(totals, 1 - self.momentum)
-
-    def extra_repr(self) -> str:
-        """Show the options."""
-        return (
-            f"{self.num_classes}, strength={self.strength}, momentum={self.momentum}, "
-            f"max_weight={self.max_weight}, base={self.base!r}"
-        )

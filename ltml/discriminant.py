@@ -160,6 +160,8 @@ class SharedCovariance:
             # A logit that moves by r changes its curvature e^r-fold at most: this never overshoots.
             r = (step[0] * scores + step[1]).abs().amax((0, 1)).clamp(min=1e-12)
             slope, offset = torch.stack([slope, offset]) - step * r.log1p() / r
+        # Where scores left out say nothing, the sign of their slope is chance: never reverse ranks.
+        slope = slope.clamp(min=0.01)
         weight, _ = self.solve(shrinkage)
         weight *= (slope * spread / deviation).unsqueeze(1)
         return weight, offset - weight @ self.mean

@@ -8,7 +8,28 @@ from ltml.errors import InputError
 __all__ = ["HEADS", "ClassAttention", "DiversityEnhancement", "PooledLinear"]
 
 
-class PooledLinear(nn.Module):
+class Head(nn.Module):
+    """What heads share: a linear classifier, and whether it takes features of length 1.
+
+    Attributes:
+        classifier: ``nn.Linear`` from ``D`` channels to ``C`` classes.
+        normalize: scale each image's map so that its average has length 1; a closed-form
+            classifier wants that, see :class:`ltml.discriminant.SharedCovariance`.
+    """
+
+    normalize = False
+
+    def __init__(self, in_channels: int, num_classes: int):
+        super().__init__()
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def _scaled(self, feature_map: Tensor) -> Tensor:
+        if not self.normalize:
+            return feature_map
+        return feature_map / feature_map.mean((2, 3), keepdim=True).norm(dim=1, keepdim=True)
+
+
+class PooledLinear(Head):
     """Average the feature map and classify it: the plain head.
 
     Args:
@@ -20,20 +41,16 @@ class PooledLinear(nn.Module):
         torch.Size([2, 5])
     """
 
-    def __init__(self, in_channels: int, num_classes: int):
-        super().__init__()
-        self.classifier = nn.Linear(in_channels, num_classes)
-
     def features(self, feature_map: Tensor) -> Tensor:
         """``(B, D, h, w)`` -> ``(B, 1, D)``: one feature, shared by all classes."""
-        return feature_map.mean((2, 3)).unsqueeze(1)
+        return self._scaled(feature_map).mean((2, 3)).unsqueeze(1)
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """``(B, D, h, w)`` -> logits ``(B, C)``."""
-        return self.classifier(feature_map.mean((2, 3)))
+        return self.classifier(self._scaled(feature_map).mean((2, 3)))
 
 
-class DiversityEnhancement(nn.Module):
+class DiversityEnhancement(Head):
     r"""Classify class-specific features, fused in training with other categories and images.
 
     With :math:`(w_c, b_c)` a linear classifier and :math:`x_l` the feature at location :math:`l` of
@@ -41,9 +58,13 @@ class DiversityEnhancement(nn.Module):
 
     .. math::
         f_c = \frac{1}{L} \sum_l x_l + \kappa \sum_l a_{lc} x_l, \qquad
-        a_{lc} = \operatorname{softmax}_l\Bigl(\tau \Bigl\langle \frac{w_c}{\lVert w_c \rVert},
-        x_l \Bigr\rangle\Bigr), \qquad
+        a_{lc} = \operatorname{softmax}_l\Bigl(\tau \,
+        \frac{\langle w_c, x_l \rangle}{\lVert w_c \rVert \lVert \bar x \rVert}\Bigr), \qquad
         z_c = \langle w_c, \tilde f_c \rangle + b_c .
+
+    The scores are relative to the lengths of :math:`w_c` and of the average feature
+    :math:`\bar x`, so that :math:`\tau` means the same for every backbone: on the raw features of
+    ImageNet networks, which are long, the softmax would be a maximum.
 
     In evaluation :math:`\tilde f = f`. In training each class's feature is fused with that of
     another category, :math:`\pi` being a random permutation for each image, and labels are kept:
@@ -92,14 +113,13 @@ class DiversityEnhancement(nn.Module):
         pairs: bool = False,
         counts=None,
         kappa: float = 1.0,
-        tau: float = 1.0,
+        tau: float = 8.0,
     ):
-        super().__init__()
+        super().__init__(in_channels, num_classes)
         if not 0 <= alpha <= 1:
             raise InputError(f"alpha={alpha} must lie in [0, 1]")
         if not (0 <= kappa < float("inf") and 0 <= tau < float("inf")):
             raise InputError(f"kappa={kappa}, tau={tau}: give finite numbers, not negative")
-        self.classifier = nn.Linear(in_channels, num_classes)
         self.alpha, self.pairs, self.kappa, self.tau = alpha, pairs, kappa, tau
         n = torch.ones(num_classes) if counts is None else torch.tensor(counts).float()
         if n.shape != (num_classes,):
@@ -114,17 +134,17 @@ class DiversityEnhancement(nn.Module):
 
     def attention(self, feature_map: Tensor) -> Tensor:
         """Attention of each class: ``(B, D, h, w)`` -> ``(B, C, L)``, each row summing to 1."""
-        return self._attention(self._scores(feature_map))
+        return self._attention(*self._scores(feature_map))
 
     def features(self, feature_map: Tensor) -> Tensor:
         """Class-specific features without fusion: ``(B, D, h, w)`` -> ``(B, C, D)``."""
-        x = feature_map.flatten(2)  # (B, D, L)
+        x = self._scaled(feature_map).flatten(2)  # (B, D, L)
         attended = self.attention(feature_map) @ x.mT  # (B, C, D)
         return x.mean(2).unsqueeze(1) + self.kappa * attended
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """``(B, D, h, w)`` -> logits ``(B, C)``, fused in training mode."""
-        return self._logits(self._scores(feature_map))
+        return self._logits(*self._scores(feature_map))
 
     def enhance(self, feature_map: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Score a training batch ``(B, D, h, w)`` with targets ``(B, C)``, then its fused images.
@@ -132,14 +152,15 @@ class DiversityEnhancement(nn.Module):
         Returns:
             logits and targets, ``(2B, C)`` with pairs, else ``(B, C)``.
         """
-        scores = self._scores(feature_map)  # (B, C, L)
-        logits = self._logits(scores)
+        scores, mean = self._scores(feature_map)
+        logits = self._logits(scores, mean)
         if not self.pairs:
             return logits, targets
         partner = self._partners(targets)
-        paired = torch.cat([scores, scores[partner]], 2)  # (B, C, 2L)
+        scores = torch.cat([scores, scores[partner]], 2)  # (B, C, 2L)
+        paired = self._logits(scores, (mean + mean[partner]) / 2)
         both = torch.maximum(targets, targets[partner])
-        return torch.cat([logits, self._logits(paired)]), torch.cat([targets, both])
+        return torch.cat([logits, paired]), torch.cat([targets, both])
 
     def _partners(self, targets: Tensor) -> Tensor:
         """Sample a partner for each image by its rarest label: ``(B,)`` indices of the batch."""
@@ -150,24 +171,25 @@ class DiversityEnhancement(nn.Module):
         noise = -(-random.clamp(min=1e-20).log()).log()
         return (weight.clamp(min=1e-20).log() + noise).argmax(1)
 
-    def _logits(self, scores: Tensor) -> Tensor:
+    def _logits(self, scores: Tensor, mean: Tensor) -> Tensor:
         # <w_c, sum_l a_l x_l> = sum_l a_l <w_c, x_l>: features need not be formed, and fusing two
         # features is fusing where their classes look.
         logits = scores.mean(2) + self.classifier.bias  # (B, C)
         if self.kappa == 0:
             return logits
-        attention = self._attention(scores)
+        attention = self._attention(scores, mean)
         if self.training and self.alpha > 0:
             attention = self._fuse(attention)
         return logits + self.kappa * (attention * scores).sum(2)
 
-    def _scores(self, feature_map: Tensor) -> Tensor:
-        """``<w_c, x_l>``, ``(B, C, L)``."""
-        return self.classifier.weight @ feature_map.flatten(2)
+    def _scores(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        """``<w_c, x_l>``, ``(B, C, L)``, and the average feature ``(B, D)``."""
+        x = self._scaled(feature_map).flatten(2)  # (B, D, L)
+        return self.classifier.weight @ x, x.mean(2)
 
-    def _attention(self, scores: Tensor) -> Tensor:
-        norm = self.classifier.weight.norm(dim=1).clamp(min=1e-12)
-        return (scores * (self.tau / norm).unsqueeze(1)).softmax(2)
+    def _attention(self, scores: Tensor, mean: Tensor) -> Tensor:
+        lengths = mean.norm(dim=1).unsqueeze(1) * self.classifier.weight.norm(dim=1)  # (B, C)
+        return (scores * (self.tau / lengths.clamp(min=1e-12)).unsqueeze(2)).softmax(2)
 
     def _fuse(self, attention: Tensor) -> Tensor:
         B, C, _ = attention.shape
@@ -180,7 +202,7 @@ class DiversityEnhancement(nn.Module):
 class ClassAttention(DiversityEnhancement):
     """Classify class-specific features without fusion; see :class:`DiversityEnhancement`."""
 
-    def __init__(self, in_channels: int, num_classes: int, *, kappa: float = 1.0, tau: float = 1.0):
+    def __init__(self, in_channels: int, num_classes: int, *, kappa: float = 1.0, tau: float = 8.0):
         super().__init__(in_channels, num_classes, alpha=0.0, kappa=kappa, tau=tau)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "focal",
     "mean_of",
     "over_ranks",
+    "with_gradient",
 ]
 
 Elements = Callable[..., tuple[Tensor, Tensor]]  # (z, y) -> loss, d loss / d z, elementwise
@@ -77,25 +78,36 @@ def _probabilities(z: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tens
 
 
 class _WithGradient(torch.autograd.Function):
-    """The mean loss as already computed, with the derivative of each element given by hand."""
+    """The mean loss as already computed; the derivative of each element, by hand.
+
+    With ``weights`` (2, C), that of a positive is multiplied by the first row, of a negative by the
+    second.
+    """
 
     @staticmethod
-    def forward(ctx, z, loss, gradient):
-        ctx.save_for_backward(gradient)
+    def forward(ctx, z, loss, gradient, y=None, weights=None):
+        ctx.save_for_backward(gradient, y, weights)
         return loss.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        (gradient,) = ctx.saved_tensors
-        return gradient * (grad_output / gradient.numel()), None, None
+        gradient, y, weights = ctx.saved_tensors
+        scale = grad_output / gradient.numel()
+        if weights is None:
+            return gradient * scale, None, None, None, None
+        positive, negative = weights * scale
+        return torch.lerp(negative, positive, y).mul_(gradient), None, None, None, None
+
+
+with_gradient = _WithGradient.apply
 
 
 def mean_of(elements: Elements, z: Tensor, y: Tensor, **options) -> Tensor:
     """Return the mean of an elementwise loss, differentiated by its closed form."""
     with torch.no_grad():
         loss, gradient = elements(z, y, **options)
-    return _WithGradient.apply(z, loss.mean(), gradient)
+    return with_gradient(z, loss.mean(), gradient)
 
 
 # What can be balanced: the mean of the loss, and the value and derivative of each element.
@@ -112,9 +124,8 @@ class MultiLabelLoss(nn.Module):
     A subclass computes ``mean_loss(z, y)``, the mean over the ``B * C`` elements. Lower precision
     is cast to float32, under autocast too; targets may have any type, hard or soft.
 
-    Shapes are always checked. On the CPU so is the range of the targets and, where the loss is not
-    finite, the logits. On other devices each check would make the host wait, so only the first
-    batch is checked; a later NaN shows in the logged loss. Compiled, only shapes are checked.
+    On the CPU values are checked too, the logits where the loss is not finite. On other devices
+    that would make the host wait, so only the first batch is; a later NaN shows in the logged loss.
 
     Args:
         num_classes: number of classes ``C`` that logits must have; ``None`` for any.
@@ -131,7 +142,13 @@ class MultiLabelLoss(nn.Module):
         Raises:
             InputError: if the shapes disagree, or a value is NaN or out of range.
         """
-        _check_shapes(logits, targets, self.num_classes)
+        shape = tuple(logits.shape)
+        if logits.ndim != 2 or 0 in shape or self.num_classes not in (None, shape[1]):
+            expected = f"(images, {self.num_classes or 'classes'}), at least one image"
+            raise InputError(f"logits has shape {shape}, but the loss takes {expected}")
+        if targets.shape != shape:
+            found = tuple(targets.shape)
+            raise InputError(f"targets has shape {found} but logits {shape}; match them")
         due = logits.device.type == "cpu" or not self._seen_a_batch
         check = due and not torch.compiler.is_compiling()
         if check:
@@ -149,17 +166,8 @@ class MultiLabelLoss(nn.Module):
         return loss
 
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss of checked logits and targets of one floating-point type."""
+        """Return the mean loss of logits and targets of one floating-point type."""
         raise NotImplementedError
-
-
-def _check_shapes(logits: Tensor, targets: Tensor, num_classes: int | None) -> None:
-    shape = tuple(logits.shape)
-    if logits.ndim != 2 or 0 in shape or num_classes not in (None, shape[1]):
-        expected = f"(images, {num_classes or 'classes'}), at least one image"
-        raise InputError(f"logits has shape {shape}, but the loss takes {expected}")
-    if targets.shape != logits.shape:
-        raise InputError(f"targets has shape {tuple(targets.shape)} but logits {shape}; match them")
 
 
 def _name_first_wrong(name: str, x: Tensor, right: Tensor, remedy: str) -> None:

@@ -3,7 +3,6 @@
 import math
 import zipfile
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,20 +63,6 @@ class SplitFeatures:
         """Rows of one class."""
         return np.flatnonzero(self.cls == c)
 
-    def check(self, num_classes: int) -> None:
-        """Raise a ValueError unless sizes and indices fit together."""
-        M, K, k = len(self.cls), len(self.index), self.neighbors.shape[-1]
-        sizes = {"features": M, "image": M, "score": M, "labels": K, "thumbnails": K}
-        for name, size in sizes.items():
-            if len(getattr(self, name)) != size:
-                raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {size}")
-        if self.neighbors.shape != (M, k) or self.similarity.shape != (M, k):
-            raise ValueError("neighbors and similarity do not fit the rows")
-        for name, least, end in (("cls", 0, num_classes), ("image", 0, K), ("neighbors", -1, K)):
-            values = getattr(self, name)
-            if values.size and not least <= values.min() <= values.max() < end:
-                raise ValueError(f"{name} lies outside 0 to {end - 1}")
-
 
 @dataclass(frozen=True)
 class FeatureRecord:
@@ -109,23 +94,19 @@ class FeatureRecord:
         path = run.path / FILE
         if not path.is_file():
             raise InputError(f"run {run.name!r} has no {FILE}; {remedy}")
-        table = run.classes.set_index("class")
         try:
             # opened here, since numpy leaves a damaged file open
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            if (schema := int(arrays["schema"])) > SCHEMA:
-                raise ValueError(f"schema {schema} of a later ltml")
-            names = arrays["class_names"].tolist()
-            classes = table.loc[names, ["group", "count"]].reset_index()
-            splits = {
-                split: SplitFeatures(
-                    **{f.name: arrays[f"{split}_{f.name}"] for f in fields(SplitFeatures)}
-                )
-                for split in SPLITS
-            }
-            for part in splits.values():
-                part.check(len(table))
+                if (schema := int(archive["schema"])) > SCHEMA:
+                    raise ValueError(f"schema {schema} of a later ltml")
+                names = archive["class_names"].tolist()
+                splits = {
+                    split: SplitFeatures(
+                        *(archive[f"{split}_{f.name}"] for f in fields(SplitFeatures))
+                    )
+                    for split in SPLITS
+                }
+            classes = run.classes.set_index("class").loc[names, ["group", "count"]].reset_index()
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{str(path)!r} is damaged, or not a record of this run ({error}); {remedy}"
@@ -133,39 +114,23 @@ class FeatureRecord:
         return FeatureRecord(run.name, classes, splits)
 
     def split(self, name: str) -> SplitFeatures:
-        """One split's part.
-
-        Raises:
-            InputError: if there is no such split.
-        """
+        """One split's part."""
         return choose("split", name, self.splits)
 
     def index(self, name: str) -> int:
-        """Column of a class.
-
-        Raises:
-            InputError: if there is no such class.
-        """
+        """Column of a class."""
         return choose("class", name, {n: i for i, n in enumerate(self.classes["class"])})
 
     @property
     def common_size(self) -> int:
         """The default sample size of :meth:`diversity`: one fewer than the smallest class of at
         least three has in either split, at most 50. Train and test compare at it."""
-        counts = np.stack([np.bincount(p.cls, minlength=len(self.classes)) for p in self._parts])
+        parts = self.splits.values()
+        counts = np.stack([np.bincount(p.cls, minlength=len(self.classes)) for p in parts])
         return max(2, int(min([50, *(counts[counts >= 3] - 1)])))
 
-    @property
-    def _parts(self) -> list[SplitFeatures]:
-        return list(self.splits.values())
-
     def diversity(
-        self,
-        *,
-        measure: str = "vendi",
-        split: str = "test",
-        size: int | None = None,
-        repeats: int = 100,
+        self, *, measure: str = "vendi", split: str = "test", size: int | None = None
     ) -> pd.DataFrame:
         """Measure each class's diversity at one sample size.
 
@@ -173,15 +138,11 @@ class FeatureRecord:
             measure: a name of :data:`ltml.metrics.DIVERSITY`.
             split: ``"train"`` or ``"test"``.
             size: samples a subset; default :attr:`common_size`.
-            repeats: subsets of each class.
 
         Returns:
             a row a class, by descending count: class, group, count (training images), split,
             measure, recorded (positives), size, value, error; see
             :func:`ltml.metrics.feature_diversity`.
-
-        Raises:
-            InputError: if an option is unknown or out of range.
         """
         part = self.split(split)
         one_hot = torch.from_numpy(part.cls[:, None] == np.arange(len(self.classes))).int()
@@ -190,7 +151,6 @@ class FeatureRecord:
             one_hot,
             measure=measure,
             size=self.common_size if size is None else size,
-            repeats=repeats,
         ).rename(columns={"count": "recorded"})
         out = pd.concat([self.classes.assign(split=split, measure=measure), table], axis=1)
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
@@ -217,8 +177,6 @@ def record_features(
     per_class: int = 50,
     neighbors: int = 8,
     device: str = "auto",
-    seed: int = 0,
-    progress: bool = False,
 ) -> FeatureRecord:
     """Pass positives of every class through a run's model, and keep what it makes of them.
 
@@ -234,33 +192,23 @@ def record_features(
         per_class: most positives of a class in a split, sampled at random.
         neighbors: nearest images kept for each positive.
         device: auto (cuda, else mps, else cpu), or a torch device.
-        seed: of the choice of positives.
-        progress: show a bar while image files are decoded.
 
     Raises:
-        InputError: if the run has no weights, or the data are not the run's. Nothing is written
-            then.
+        InputError: if the run has no weights, or the data are not the run's.
     """
     run = run if isinstance(run, Run) else Run.load(run)
-    if per_class < 2 or neighbors < 1:
-        raise InputError(
-            f"per_class={per_class}, neighbors={neighbors}: give at least 2, and at least 1"
-        )
     image_model = run.model(device=device)
     model, target = image_model.classifier, next(image_model.parameters()).device
     data = load_data(Recipe.from_dict(run.recipe)) if data is None else data
-    trained = run.classes.set_index("class")["count"].to_dict()
     given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
-    if trained != given:
-        differ = sorted(set(trained.items()) ^ set(given.items()))
+    if given != run.classes.set_index("class")["count"].to_dict():
         raise InputError(
-            f"data {data.name!r} are not those of run {run.name!r} (class {differ[0][0]!r} has "
-            f"another count); give the data set it was trained on"
+            f"data {data.name!r} are not those of run {run.name!r}; give what it was trained on"
         )
     arrays = {"schema": np.array(SCHEMA), "class_names": np.array(data.class_names, dtype=str)}
     for name in SPLITS:
         split = getattr(data, name)
-        cls, image = _choose(split.labels, per_class, seed)
+        cls, image = _choose(split.labels, per_class)
         index, position = np.unique(image, return_inverse=True)
         part = split.subset(index)
         loader = Loader(
@@ -269,7 +217,6 @@ def record_features(
             device=target,
             mean=model.backbone.mean,
             std=model.backbone.std,
-            progress=progress,
         )
         found = _observe(model, loader, cls, position, min(neighbors, max(len(index) - 1, 1)))
         found |= {"cls": cls.astype(np.int32), "image": position.astype(np.int32)}
@@ -284,15 +231,12 @@ def record_features(
     return FeatureRecord.load(run)
 
 
-def _choose(labels: LabelMatrix, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _choose(labels: LabelMatrix, per_class: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw up to ``per_class`` positives of each class: class and image, sorted by them."""
     image, cls = labels.image_of_label(), labels.matrix.indices
-    keys = np.random.default_rng(seed).random(len(cls))
-    order = np.lexsort((keys, cls))
-    starts = np.searchsorted(cls[order], np.arange(labels.num_classes))
-    rank = np.arange(len(cls)) - starts[cls[order]]
-    kept = order[rank < per_class]
-    kept = kept[np.lexsort((image[kept], cls[kept]))]
+    keys = pd.Series(np.random.default_rng(0).random(len(cls)))
+    kept = np.flatnonzero(keys.groupby(cls).rank() <= per_class)
+    kept = kept[np.argsort(cls[kept], kind="stable")]
     return cls[kept], image[kept]
 
 
@@ -315,9 +259,7 @@ def _observe(
     )
     D = model.head.classifier.in_features
     batches = torch.arange(K).split(max(1, min(256, _AT_ONCE // (C * D))))
-    by_image = position.argsort(stable=True)
-    ends = torch.searchsorted(position[by_image], torch.tensor([0, *(b[-1] + 1 for b in batches)]))
-    of_batch = [by_image[a:b] for a, b in pairwise(ends)]
+    of_batch = [torch.isin(position, index).nonzero().flatten() for index in batches]
 
     own = torch.zeros(C, slots, D, device=device)  # each class's features of its positives
     score, thumbnails = torch.zeros(len(cls)), []

@@ -53,18 +53,14 @@ def quote(value) -> str:
 
 
 def read_text(path: str | Path, *, limit: int | None = _MAX_BYTES) -> str:
-    """Read a UTF-8 text file, with or without a byte-order mark.
-
-    Args:
-        path: a regular file; a pipe or a device, which could block for ever, is refused.
-        limit: most bytes to accept; ``None`` for any size.
+    """Read a UTF-8 text file, with or without a byte-order mark, of at most ``limit`` bytes.
 
     Raises:
         InputError: naming the file, if it is missing, unreadable, too large or not UTF-8.
     """
     try:
         status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device could block for ever
             raise InputError(f"{path} is not a file; give a text file")
         if limit is not None and status.st_size > limit:
             raise InputError(
@@ -92,12 +88,9 @@ def read_json(path: str | Path, *, limit: int | None = _MAX_BYTES, drop: Collect
     """Read a JSON file in which no key stands twice in an object, so that nothing is lost silently.
 
     Args:
-        path: the file, UTF-8.
+        path: the file.
         limit: as for :func:`read_text`.
         drop: keys to leave out of every object as it is parsed, to save memory.
-
-    Raises:
-        InputError: naming the file, and the place where it stops being JSON.
     """
 
     def distinct(pairs: list[tuple]) -> dict:
@@ -122,17 +115,10 @@ def read_json(path: str | Path, *, limit: int | None = _MAX_BYTES, drop: Collect
 
 
 def read_list(path: str | Path) -> list[tuple[int, str]]:
-    """Read a list of image ids: the first word of each line; blank lines are skipped.
+    """Read a list of distinct image ids, the first word of each line: ``(line number, id)`` pairs.
 
     Flags after it are ignored: ``000012 -1`` in VOC's per-class image sets says whether the class
     is there, which the annotations say better. The file is read as text and never unpickled.
-
-    Returns:
-        ``(line number, id)`` pairs, at least one, ids distinct.
-
-    Raises:
-        InputError: if the file cannot be read, holds no id, an id twice, or several ids on a line
-            (naming the line).
     """
     seen: dict[str, int] = {}
     for number, line in enumerate(lines_of(read_text(path)), 1):
@@ -162,9 +148,6 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     Args:
         names: at least one, distinct, not blank, of one line.
         where: the file or argument they came from, to begin the message with.
-
-    Raises:
-        InputError: naming the first that is not so, and its position from 1.
     """
     if isinstance(names, str):
         raise InputError(f"{where} is {quote(names)}; give a list of names")
@@ -183,15 +166,7 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
 
 
 def check_replaceable(path: Path, begins: str) -> None:
-    """Raise unless a file is free to be written: it does not exist, or ltml wrote it before.
-
-    Args:
-        path: the file.
-        begins: what such a file holds at its beginning.
-
-    Raises:
-        InputError: if it is another file of the user's.
-    """
+    """Raise unless a file does not exist, or ``begins`` as those do that ltml writes there."""
     if path.exists():
         with path.open("rb") as file:
             start = file.read(len(begins.encode()) + 400)
@@ -202,11 +177,7 @@ def check_replaceable(path: Path, begins: str) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` fill a temporary file beside ``path``, then put it in place at once.
-
-    Raises:
-        InputError: if it cannot be written; what ``path`` held before is still there.
-    """
+    """Have ``write`` fill a temporary file beside ``path``, then put it in place at once."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)

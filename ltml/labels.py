@@ -10,36 +10,9 @@ from ltml.errors import InputError
 
 # torch is imported by the methods that return tensors: a table of runs need not wait for it.
 
-__all__ = ["GROUPS", "LabelMatrix", "class_groups"]
+__all__ = ["GROUPS", "LabelMatrix"]
 
 GROUPS = ("head", "medium", "tail")
-
-
-def class_groups(counts: np.ndarray, *, head: int = 100, tail: int = 20) -> dict[str, np.ndarray]:
-    """Split the classes by count: head ``n >= head``, tail ``n < tail``, medium between.
-
-    The default bounds are those of VOC-LT and COCO-LT (Wu et al., ECCV 2020,
-    https://arxiv.org/abs/2007.09654).
-
-    Args:
-        counts: ``(C,)`` images of each class.
-        head: least count of a head class.
-        tail: least count of a medium class.
-
-    Returns:
-        ``{"head": classes, "medium": classes, "tail": classes}``, index arrays, possibly empty.
-
-    Raises:
-        InputError: unless ``0 <= tail <= head``.
-
-    Example:
-        >>> class_groups(np.array([500, 3, 40]))["tail"]
-        array([1])
-    """
-    if not 0 <= tail <= head:
-        raise InputError(f"groups(head={head}, tail={tail}): give bounds 0 <= tail <= head")
-    masks = (counts >= head, (counts >= tail) & (counts < head), counts < tail)
-    return {name: np.flatnonzero(mask) for name, mask in zip(GROUPS, masks, strict=True)}
 
 
 class LabelMatrix:
@@ -53,11 +26,7 @@ class LabelMatrix:
 
     Attributes:
         matrix: ``(N, C)`` :class:`scipy.sparse.csr_array` of int32 ones, with sorted indices.
-        class_names: ``C`` names.
         counts: ``(C,)`` int64, images of each class.
-
-    Raises:
-        InputError: if ``Y`` is not a 0/1 matrix, or the names do not match its columns.
 
     Example:
         >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]], ["person", "sheep"])
@@ -111,11 +80,8 @@ class LabelMatrix:
         """Build from the class indices of each image; a repeated index counts once.
 
         Args:
-            lists: one sequence of class indices for each image, possibly empty.
-            class_names: ``C`` distinct names; indices run from 0 to ``C - 1``.
-
-        Raises:
-            InputError: if an index is outside the names, or not an integer.
+            lists: class indices of each image, 0 to ``C - 1``, possibly none.
+            class_names: ``C`` distinct names.
 
         Example:
             >>> LabelMatrix.from_lists([[0, 2], []], ["cat", "dog", "cow"]).dense()
@@ -126,10 +92,10 @@ class LabelMatrix:
         for image, row in enumerate(rows):
             if row.size and row.dtype.kind not in "iu":  # int64 would make 0 of 0.7, and 1 of "1"
                 raise InputError(f"image {image} has label {row[0]!r}; give integers")
-            if row.size and (row[0] < 0 or row[-1] >= len(class_names)):
-                bad = row[0] if row[0] < 0 else row[-1]
+            wrong = row[(row < 0) | (row >= len(class_names))] if row.size else row
+            if wrong.size:
                 raise InputError(
-                    f"image {image} has label {bad}, outside 0 to {len(class_names) - 1} "
+                    f"image {image} has label {wrong[0]}, outside 0 to {len(class_names) - 1} "
                     f"({len(class_names)} class names were given)"
                 )
         indptr = np.concatenate([[0], np.cumsum([row.size for row in rows], dtype=np.int64)])
@@ -161,27 +127,15 @@ class LabelMatrix:
         return f"LabelMatrix({len(self):,} images, {self.num_classes} classes: {sizes})"
 
     def _repr_html_(self) -> str:
-        order = np.lexsort((np.arange(self.num_classes), -self.counts))
-        group, shown = self.group_of_class(), [*order[:8], *order[8:][-8:]]
-        rows = "".join(
-            f"<tr><td>{escape(self.class_names[c])}</td><td>{group[c]}</td>"
-            f"<td>{self.counts[c]:,}</td></tr>"
-            for c in shown
-        )
-        few = "" if len(shown) == len(order) else f" ({len(order) - len(shown)} between not shown)"
-        return (
-            f"<p>{escape(repr(self))}{few}</p><table><tr><th>class</th><th>group</th>"
-            f"<th>images</th></tr>{rows}</table>"
-        )
+        import pandas as pd
+
+        columns = {"class": self.class_names, "group": self.group_of_class(), "images": self.counts}
+        table = pd.DataFrame(columns).sort_values("images", ascending=False, kind="stable")
+        return f"<p>{escape(repr(self))}</p>{table.to_html(index=False, max_rows=16, border=0)}"
 
     def __eq__(self, other) -> bool:
-        return (
-            isinstance(other, LabelMatrix)
-            and self.class_names == other.class_names
-            and self.shape == other.shape
-            and np.array_equal(self.matrix.indptr, other.matrix.indptr)
-            and np.array_equal(self.matrix.indices, other.matrix.indices)
-        )
+        same = isinstance(other, LabelMatrix) and self.class_names == other.class_names
+        return same and self.shape == other.shape and not (self.matrix != other.matrix).nnz
 
     __hash__ = None
 
@@ -191,11 +145,7 @@ class LabelMatrix:
         return self.matrix.indices[slice(*self.matrix.indptr[image : image + 2])]
 
     def subset(self, images) -> "LabelMatrix":
-        """Labels of the given images, in the given order; an index may repeat.
-
-        Args:
-            images: integer indices or a boolean mask over the ``N`` images.
-        """
+        """Labels of the given images (indices, which may repeat, or a mask), in that order."""
         images = np.asarray(images)
         images = np.flatnonzero(images) if images.dtype == bool else images.astype(np.int64)
         return LabelMatrix(self.matrix[images], self.class_names)
@@ -246,16 +196,28 @@ class LabelMatrix:
         return pairs / np.maximum(self.counts, 1)[:, None] if normalize else pairs
 
     def groups(self, *, head: int = 100, tail: int = 20) -> dict[str, np.ndarray]:
-        """Split the classes by their counts; see :func:`class_groups`.
+        """Split the classes by count ``n``: head ``n >= head``, tail ``n < tail``, medium between.
 
-        Raises:
-            InputError: unless ``0 <= tail <= head``.
+        The default bounds are those of VOC-LT and COCO-LT (Wu et al., ECCV 2020,
+        https://arxiv.org/abs/2007.09654).
+
+        Returns:
+            ``{"head": classes, "medium": classes, "tail": classes}``, index arrays, possibly empty.
+
+        Example:
+            >>> labels = LabelMatrix.from_lists([[0]] * 120 + [[1]] * 3, ["person", "sheep"])
+            >>> labels.groups()["tail"]
+            array([1])
         """
-        return class_groups(self.counts, head=head, tail=tail)
+        if not 0 <= tail <= head:
+            raise InputError(f"groups(head={head}, tail={tail}): give bounds 0 <= tail <= head")
+        n = self.counts
+        masks = n >= head, (n >= tail) & (n < head), n < tail
+        return {name: np.flatnonzero(mask) for name, mask in zip(GROUPS, masks, strict=True)}
 
-    def group_of_class(self, *, head: int = 100, tail: int = 20) -> np.ndarray:
+    def group_of_class(self) -> np.ndarray:
         """``(C,)`` array of group names, one for each class; see :meth:`groups`."""
         out = np.empty(self.num_classes, dtype="<U6")
-        for name, classes in self.groups(head=head, tail=tail).items():
+        for name, classes in self.groups().items():
             out[classes] = name
         return out

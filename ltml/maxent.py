@@ -4,63 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
 from ltml.options import choose
 
-__all__ = ["MaxEnt", "Rows", "balance_groups", "check_groups", "group_shares", "maximum_entropy"]
+__all__ = ["MaxEnt", "balance_groups", "check_groups", "group_shares", "maximum_entropy"]
 
 _TOLERANCE = 1e-6  # largest relative deviation of a class rate from what it should be
-_MAX_STEPS = 50
+_MAX_STEPS = 51
 _GENTLE = 0.01  # ridge of the solve that shows which classes stand in the way
 _NEVER = 1e-4  # weight, relative to the mean, below which an image is as good as never sampled
-
-
-class Rows:
-    """Find the distinct label rows among some images: images with the same labels weigh the same.
-
-    Args:
-        labels: the labels of ``N`` images.
-        classes: the ``C`` columns to look at.
-        holding: only images that hold one of these of the classes. Default: any of them.
-
-    Attributes:
-        images, row: ``(n,)`` the images, ascending, and which distinct row each has.
-        matrix, count: ``(K, C)`` sparse, the distinct rows; ``(K,)`` images of each.
-
-    Example:
-        >>> rows = Rows(LabelMatrix([[1, 1, 0], [0, 0, 1], [1, 1, 1], [1, 0, 0]]), [0, 1])
-        >>> rows.images, rows.matrix.shape
-        (array([0, 2, 3]), (2, 2))
-    """
-
-    def __init__(
-        self, labels: LabelMatrix, classes: Sequence[int], holding: Sequence[int] | None = None
-    ):
-        self.num_images, classes = len(labels), np.asarray(classes)
-        part = labels.matrix[:, classes]
-        held = np.diff(part.indptr) if holding is None else labels.holding(holding)
-        self.images = np.flatnonzero(held)
-        part = part[self.images]
-        # Rows are taken for the same when 64 random bits a class sum to the same number: among a
-        # million, wrong with probability 1e-7.
-        bits = np.random.default_rng(0).integers(2**64, size=len(classes), dtype=np.uint64)
-        _, first, self.row = np.unique(
-            part.astype(np.uint64) @ bits, return_index=True, return_inverse=True
-        )
-        self.count = np.bincount(self.row)
-        self.matrix = part[first].astype(np.float64)
-
-    def second_moment(self, p: np.ndarray) -> np.ndarray:
-        """``(C, C)``: sum of ``p`` (K,) over the rows that hold both classes."""
-        return (self.matrix.T.multiply(p) @ self.matrix).toarray()
-
-    def image_weights(self, p: np.ndarray) -> np.ndarray:
-        """``(N,)``: ``p`` (K,) shared among the images of each row."""
-        weights = np.zeros(self.num_images)
-        weights[self.images] = (p / self.count)[self.row]
-        return weights
 
 
 @dataclass(frozen=True)
@@ -69,108 +24,25 @@ class MaxEnt:
 
     Attributes:
         multipliers: ``(C,)``, the lambda of the formula.
-        weights: for each part, ``(N,)`` image weights, sum 1.
-        rates: ``(C,)`` class rates over all parts, each part at its share.
+        weights: ``(N,)`` image weights, sum 1; 0 for images without any of the classes.
+        rates: ``(C,)`` class rates.
         status: why it stopped: ``"converged"``; ``"impossible"``: proven that no weights are
-            balanced; ``"rounding"``: float64 allows no better; or ``"iterations"``.
+            balanced; or ``"inexact"``: float64 allows no better.
     """
 
     multipliers: np.ndarray
-    weights: list[np.ndarray]
+    weights: np.ndarray
     rates: np.ndarray
     status: str
 
 
-class _Dual:
-    """The convex dual of the problem; see :func:`maximum_entropy`."""
+def maximum_entropy(labels: LabelMatrix, classes: Sequence[int], *, ridge: float = 0.0) -> MaxEnt:
+    r"""Weigh the images that hold some classes: equal class rates, and the largest entropy.
 
-    def __init__(self, parts: Sequence[Rows], shares: Sequence[float], group: np.ndarray):
-        self.parts, self.shares = parts, np.asarray(shares, dtype=np.float64)
-        self.member = np.eye(group.max() + 1)[group]  # (C, G)
-
-    def mean(self, v: np.ndarray) -> np.ndarray:
-        """Put the mean of its group in the place of each entry (row)."""
-        return self.member @ ((self.member.T @ v).T / self.member.sum(0)).T
-
-    def centre(self, v: np.ndarray) -> np.ndarray:
-        return v - self.mean(v)
-
-    def value(self, multipliers: np.ndarray) -> tuple[float, list[np.ndarray]]:
-        """The dual without its ridge, and the probabilities of the rows of each part."""
-        value, p = 0.0, []
-        for rows, share in zip(self.parts, self.shares, strict=True):
-            scores = rows.matrix @ multipliers
-            top = scores.max()
-            mass = rows.count * np.exp(scores - top)
-            total = mass.sum()
-            value += share * (top + np.log(total))
-            p.append(mass / total)
-        return value, p
-
-    def newton_step(self, p, rates, gradient, ridge):
-        """Among multipliers that sum to 0 in each group."""
-        hessian = np.zeros((len(gradient), len(gradient)))
-        for rows, q, share, r in zip(self.parts, p, self.shares, rates, strict=True):
-            hessian += share * (rows.second_moment(q) - np.outer(r, r))
-        # The damping is for classes that always come together, whose multipliers are not unique,
-        # and for directions in which the dual falls for ever.
-        eye, scale = np.eye(len(gradient)), np.trace(hessian) / len(gradient)
-        damping = ridge + 1e-10 * scale + 1e-16
-        hessian = self.centre(self.centre(hessian).T) + damping * eye
-        hessian += (scale + damping) * self.mean(eye)  # keeps the directions left out regular
-        return self.centre(np.linalg.solve(hessian, -gradient))
-
-    def minimize(self, ridge, start) -> MaxEnt:
-        multipliers = self.centre(start)
-        value, p = self.value(multipliers)
-        status, steps = "", 0
-        while True:
-            each = [q @ rows.matrix for rows, q in zip(self.parts, p, strict=True)]
-            rates = self.shares @ np.stack(each)
-            gradient = self.centre(rates) + ridge * multipliers
-            if np.abs(gradient / self.mean(rates)).max() <= _TOLERANCE:
-                status = "converged"
-            elif value < -_TOLERANCE and not ridge:
-                status = "impossible"
-            elif steps == _MAX_STEPS:
-                status = "iterations"
-            if status:
-                break
-            step = self.newton_step(p, each, gradient, ridge)
-            length, slope = 1.0, gradient @ step
-            before = value + ridge / 2 * (multipliers @ multipliers)
-            while length > 1e-9:
-                trial = multipliers + length * step
-                value_there, p_there = self.value(trial)
-                change = value_there + ridge / 2 * (trial @ trial) - before
-                if change <= 1e-4 * length * slope + 1e-15 * abs(before):
-                    break
-                length /= 2
-            else:
-                status = "rounding"
-                break
-            multipliers, value, p, steps = trial, value_there, p_there, steps + 1
-        weights = [rows.image_weights(q) for rows, q in zip(self.parts, p, strict=True)]
-        return MaxEnt(multipliers, weights, rates, status)
-
-
-def maximum_entropy(
-    parts: Sequence[Rows],
-    shares: Sequence[float] = (1.0,),
-    group: np.ndarray | None = None,
-    *,
-    ridge: float = 0.0,
-) -> MaxEnt:
-    r"""Solve for the weights of largest entropy with equal class rates.
-
-    With one part, :math:`w_i \propto \exp(\lambda \cdot Y_i)`, where :math:`\lambda` solves
+    The weights are :math:`w_i \propto \exp(\lambda \cdot Y_i)`, where :math:`\lambda` solves
 
     .. math:: \min_{\lambda : \sum_c \lambda_c = 0} \; \log \sum_i \exp(\lambda \cdot Y_i)
               + \tfrac{\rho}{2} \lVert \lambda \rVert^2
-
-    With more parts, :math:`\sum_g s_g \log \sum_{i \in g} \exp(\lambda \cdot Y_i)` takes the place
-    of the first term, and :math:`\lambda` sums to 0 within each group of classes: the parts keep
-    their shares :math:`s_g`, and rates over all parts together are equal within each group.
 
     The problem is convex and is solved by Newton's method with the exact Hessian, in float64. It
     has no solution where no weights are balanced, and then says so with a proof: the minimum is
@@ -179,42 +51,106 @@ def maximum_entropy(
     a slightly larger ridge is returned, with the status that says so.
 
     Args:
-        parts: the rows to choose from, each part over the same ``C`` classes.
-        shares: share of each part, sum 1.
-        group: ``(C,)`` group index of each class, 0 to G - 1. Default: all in one.
-        ridge: :math:`\rho`; a rate then deviates from the mean of its group by
-            :math:`-\rho \lambda_c`.
+        labels: the labels of ``N`` images.
+        classes: the ``C`` classes to balance.
+        ridge: :math:`\rho`; a rate then deviates from the mean by :math:`-\rho \lambda_c`.
 
     Example:
         >>> labels = LabelMatrix([[1, 0], [1, 0], [1, 1], [0, 1]])
-        >>> solution = maximum_entropy([Rows(labels, [0, 1])])
-        >>> solution.weights[0].round(4), solution.rates.round(4)
+        >>> solution = maximum_entropy(labels, [0, 1])
+        >>> solution.weights.round(4), solution.rates.round(4)
         (array([0.1847, 0.1847, 0.2612, 0.3694]), array([0.6306, 0.6306]))
     """
-    start = np.zeros(parts[0].matrix.shape[1])
-    dual = _Dual(parts, shares, start.astype(np.int64) if group is None else np.asarray(group))
-    solution, ridges = dual.minimize(ridge, start), [ridge]
+    part = labels.matrix[:, np.asarray(classes)]
+    images = np.flatnonzero(np.diff(part.indptr))
+    part = part[images]
+    # Images with the same labels weigh the same, so rows are enough. They are taken for the same
+    # when 64 random bits a class sum to the same number: among a million, wrong with probability
+    # 1e-7.
+    bits = np.random.default_rng(0).integers(2**64, size=part.shape[1], dtype=np.uint64)
+    _, first, row = np.unique(part.astype(np.uint64) @ bits, return_index=True, return_inverse=True)
+    matrix, count = part[first].astype(np.float64), np.bincount(row)
+
+    def solve(ridge: float, start: np.ndarray) -> MaxEnt:
+        multipliers, p, status = _minimize(matrix, count, ridge, start)
+        weights = np.zeros(len(labels))
+        weights[images] = (p / count)[row]
+        return MaxEnt(multipliers, weights, p @ matrix, status)
+
+    start = np.zeros(part.shape[1])
+    solution, ridges = solve(ridge, start), [ridge]
     # Where balance is impossible, lambda grows as 1 / ridge, too far to go at once: climb to a
     # ridge that converges, and come down from there, once.
-    while solution.status in ("rounding", "iterations") and ridges[-1] < 1:
+    while solution.status == "inexact" and ridges[-1] < 1:
         ridges.append(10 * max(ridges[-1], 1e-13))
-        solution = dual.minimize(ridges[-1], start)
+        solution = solve(ridges[-1], start)
     for smaller in reversed(ridges[:-1]):
-        nearer = dual.minimize(smaller, 10 * solution.multipliers)
+        nearer = solve(smaller, 10 * solution.multipliers)
         if nearer.status != "converged":
             return replace(solution, status=nearer.status)
         solution = nearer
     return solution
 
 
+def _minimize(
+    matrix: csr_array, count: np.ndarray, ridge: float, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return the multipliers, the probability of each row, and why it stopped."""
+
+    def dual(multipliers: np.ndarray) -> tuple[float, np.ndarray]:
+        """Without its ridge; and the probabilities."""
+        scores = matrix @ multipliers
+        top = scores.max()
+        mass = count * np.exp(scores - top)
+        total = mass.sum()
+        return top + np.log(total), mass / total
+
+    multipliers = _centred(start)
+    value, p = dual(multipliers)
+    for _ in range(_MAX_STEPS):
+        rates = p @ matrix
+        gradient = _centred(rates) + ridge * multipliers
+        if np.abs(gradient / rates.mean()).max() <= _TOLERANCE:
+            return multipliers, p, "converged"
+        if value < -_TOLERANCE and not ridge:
+            return multipliers, p, "impossible"
+        hessian = (matrix.T.multiply(p) @ matrix).toarray() - np.outer(rates, rates)
+        step = _newton_step(hessian, gradient, ridge)
+        length, slope = 1.0, gradient @ step
+        before = value + ridge / 2 * (multipliers @ multipliers)
+        while length > 1e-9:
+            trial = multipliers + length * step
+            value_there, p_there = dual(trial)
+            change = value_there + ridge / 2 * (trial @ trial) - before
+            if change <= 1e-4 * length * slope + 1e-15 * abs(before):
+                multipliers, value, p = trial, value_there, p_there
+                break
+            length /= 2
+        else:
+            break
+    return multipliers, p, "inexact"
+
+
+def _newton_step(hessian: np.ndarray, gradient: np.ndarray, ridge: float) -> np.ndarray:
+    """Among multipliers that sum to 0."""
+    # The damping is for classes that always come together, whose multipliers are not unique, and
+    # for directions in which the dual falls for ever.
+    C = len(gradient)
+    scale = np.trace(hessian) / C
+    damping = ridge + 1e-10 * scale + 1e-16
+    hessian = _centred(_centred(hessian).T) + damping * np.eye(C)
+    hessian += (scale + damping) * (1 / C)  # keeps the direction left out regular
+    return _centred(np.linalg.solve(hessian, -gradient))
+
+
+def _centred(v: np.ndarray) -> np.ndarray:
+    return v - np.ones(len(v)) @ v / len(v)
+
+
 def check_groups(
     labels: LabelMatrix, groups: Mapping[str, Sequence[int]] | None
 ) -> dict[str, np.ndarray]:
-    """Return ``groups`` as arrays; by default :meth:`LabelMatrix.groups` without empty ones.
-
-    Raises:
-        InputError: for a group without a class, a class outside the labels, or one in two groups.
-    """
+    """Return ``groups`` as arrays; by default :meth:`LabelMatrix.groups` without empty ones."""
     if groups is None:
         return {name: classes for name, classes in labels.groups().items() if len(classes)}
     out = {str(name): np.atleast_1d(np.asarray(classes)) for name, classes in groups.items()}
@@ -256,18 +192,12 @@ def group_shares(
     raw = {name: x * bool(labels.counts[groups[name]].any()) for name, x in raw.items()}
     total = sum(raw.values())
     if not total:
-        raise InputError(
-            f"share {share!r} leaves nothing to sample; give one to a group with images"
-        )
+        raise InputError(f"share {share!r} leaves nothing to sample; give a group with images one")
     return {name: float(x / total) for name, x in raw.items()}
 
 
 def balance_groups(
-    labels: LabelMatrix,
-    groups: Mapping[str, np.ndarray],
-    together: Mapping[str, float] | None = None,
-    *,
-    ridge: float = 0.0,
+    labels: LabelMatrix, groups: Mapping[str, np.ndarray], *, ridge: float = 0.0
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Weigh the images of each group by itself, so that its classes are sampled equally often.
 
@@ -279,8 +209,6 @@ def balance_groups(
     Args:
         labels: the labels of ``N`` images.
         groups: name -> class indices.
-        together: share of each group. Images sampled for the tail bring head classes along; with
-            shares given, each group's weights make up for what the others bring, where they can.
         ridge: see :func:`maximum_entropy`.
 
     Returns:
@@ -288,28 +216,20 @@ def balance_groups(
         sentence for each thing that could not be done.
     """
     weights, report = {}, []
-    present = _present(labels, groups, report)
-    if together is not None:
-        share = np.array([together[name] for name in present])
-        everything = np.concatenate(list(present.values()))
-        group = np.repeat(np.arange(len(present)), [len(c) for c in present.values()])
-        parts = [Rows(labels, everything, classes) for classes in present.values()]
-        # A group of share 0 is never sampled, so its classes cannot be asked for.
-        solution = maximum_entropy(parts, share, group, ridge=ridge) if share.all() else None
-        if solution and solution.status == "converged":
-            return dict(zip(present, solution.weights, strict=True)), report
-        report.append(
-            "no weights with these shares balance whole batches, so each group is balanced by "
-            "itself; other shares or groups, or a ridge, may do it"
+    for name, classes in groups.items():
+        absent = ", ".join(
+            repr(labels.class_names[c]) for c in classes[labels.counts[classes] == 0]
         )
-    for name, classes in present.items():
-        kept = classes
+        if absent:
+            report.append(f"{absent} of group {name!r}: no image holds it, so it is never sampled")
+        classes = kept = classes[labels.counts[classes] > 0]
+        if not len(classes):
+            continue
         while True:
-            rows = Rows(labels, kept)
-            solution = maximum_entropy([rows], ridge=ridge)
+            solution = maximum_entropy(labels, kept, ridge=ridge)
             if solution.status != "impossible":
                 break
-            gentle = maximum_entropy([rows], ridge=_GENTLE).rates
+            gentle = maximum_entropy(labels, kept, ridge=_GENTLE).rates
             # One at a time, or a hundredth at a time where there are many.
             kept = kept[np.sort(np.argsort(-gentle)[1 + len(kept) // 100 :])]
         if solution.status != "converged":
@@ -318,20 +238,17 @@ def balance_groups(
                 f"{solution.rates.max() / solution.rates.min():.4g}); a ridge, such as {_GENTLE}, "
                 "is solved exactly"
             )
-        weights[name] = solution.weights[0]
-        report += _left_out(labels, name, np.setdiff1d(classes, kept), kept, weights[name])
-        if not ridge:
-            report += _unused(labels, name, kept, rows, weights[name])
+        weights[name] = solution.weights
+        report += _left_out(labels, name, np.setdiff1d(classes, kept), kept, solution.weights)
+        n = np.count_nonzero(labels.holding(kept))
+        unused = n - np.count_nonzero(solution.weights * n >= _NEVER)
+        # A few images of many labels are the price of exact balance, not a sign of trouble.
+        if not ridge and unused >= max(1, 0.01 * n):
+            report.append(
+                f"equal rates in group {name!r} leave {unused} of its {n} images unused; a ridge, "
+                f"such as {_GENTLE}, brings them in"
+            )
     return weights, report
-
-
-def _present(labels, groups, report):
-    for name, classes in groups.items():
-        if not labels.counts[classes].all():
-            names = _names(labels, classes[labels.counts[classes] == 0])
-            report.append(f"{names} of group {name!r}: no image holds it, so it is never sampled")
-    present = {name: classes[labels.counts[classes] > 0] for name, classes in groups.items()}
-    return {name: classes for name, classes in present.items() if len(classes)}
 
 
 def _left_out(labels, name, left, kept, weights):
@@ -345,25 +262,3 @@ def _left_out(labels, name, left, kept, weights):
             f"{labels.class_names[kept[j]]!r}, and is sampled "
             f"{rates[left[i]] / rates[kept].mean():.3g} times as often"
         )
-
-
-def _unused(labels, name, kept, rows, weights):
-    unused = np.count_nonzero(weights[rows.images] * len(rows.images) < _NEVER)
-    pairs = rows.second_moment(rows.count)
-    count = pairs.diagonal()
-    inside = (pairs == count[:, None]) & (count[:, None] < count)
-    why = [
-        f"{labels.class_names[kept[b]]!r} appears only beside {_names(labels, kept[inside[b]])}"
-        for b in np.flatnonzero(inside.any(1))
-    ]
-    # A few images of many labels are the price of exact balance, not a sign of trouble.
-    if unused and (why or unused >= 0.01 * len(rows.images)):
-        yield (
-            f"equal rates in group {name!r} leave {unused} of its {len(rows.images)} images unused"
-            + (f", because {'; '.join(why)}" if why else "")
-            + f"; a ridge, such as {_GENTLE}, brings them in"
-        )
-
-
-def _names(labels, classes):
-    return ", ".join(repr(labels.class_names[c]) for c in classes)

@@ -39,9 +39,6 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
     Returns:
         ``(C,)`` float64 in [0, 1], NaN for classes without a positive.
 
-    Raises:
-        InputError: if the shapes disagree or a score is NaN.
-
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
         >>> average_precision(scores, torch.tensor([[1, 0], [0, 0], [1, 0]])).round(4)
@@ -78,8 +75,7 @@ def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, flo
         groups: group name -> class indices, as of :meth:`ltml.LabelMatrix.groups`.
 
     Returns:
-        ``{"mAP": ..., "head": ..., "medium": ..., "tail": ...}``; NaN for a group without a class
-        that has positives.
+        ``{"mAP": ..., "head": ..., "medium": ..., "tail": ...}``; NaN where no class has an AP.
 
     Example:
         >>> groups = {"head": np.array([0]), "tail": np.array([1, 2])}
@@ -229,18 +225,12 @@ def calibration(
 
 
 def vendi_score(features: Tensor) -> Tensor:
-    r"""Compute the effective number of different samples.
+    r"""Compute the effective number of different samples among ``(..., n, D)``, in [1, n].
 
     .. math:: \operatorname{VS} = \exp\Bigl(-\sum_i \lambda_i \log \lambda_i\Bigr)
 
     with :math:`\lambda_i` the eigenvalues of :math:`K / n`, and :math:`K` the cosine similarities:
     1 if all samples point in the same direction, ``n`` if all are orthogonal.
-
-    Args:
-        features: ``(..., n, D)``, a row per sample.
-
-    Returns:
-        ``(...)`` scores in [1, n].
 
     References:
         | The Vendi Score: A Diversity Evaluation Metric for Machine Learning (Friedman & Dieng,
@@ -255,18 +245,13 @@ def vendi_score(features: Tensor) -> Tensor:
 
 
 def effective_rank(features: Tensor) -> Tensor:
-    r"""Compute the effective number of directions that the samples spread over.
+    r"""Compute the effective number of directions that samples ``(..., n, D)`` spread over.
 
     .. math:: \operatorname{erank} = \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad
               p_i = \sigma_i \big/ \textstyle\sum_j \sigma_j
 
-    with :math:`\sigma_i` the singular values of the features about their mean.
-
-    Args:
-        features: ``(..., n, D)``, a row per sample.
-
-    Returns:
-        ``(...)`` ranks in [1, min(n - 1, D)]; 1 for samples that do not differ at all.
+    with :math:`\sigma_i` the singular values of the features about their mean: from 1, also for
+    samples that do not differ at all, to min(n - 1, D).
 
     References:
         | The Effective Rank: A Measure of Effective Dimensionality (Roy & Vetterli, EUSIPCO 2007)
@@ -283,13 +268,7 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 def cosine_distance(features: Tensor) -> Tensor:
-    r"""Average the cosine distance :math:`1 - \cos(x_i, x_j)` over all pairs of samples.
-
-    Args:
-        features: ``(..., n, D)``, a row per sample, ``n >= 2``.
-
-    Returns:
-        ``(...)`` distances in [0, 2].
+    r"""Average :math:`1 - \cos(x_i, x_j)` over all pairs of samples ``(..., n, D)``.
 
     Example:
         >>> cosine_distance(torch.eye(3))
@@ -314,36 +293,25 @@ DIVERSITY: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def feature_diversity(
-    features: Tensor,
-    targets: Tensor,
-    *,
-    measure: str = "vendi",
-    size: int | None = None,
-    repeats: int = 100,
-    seed: int = 0,
+    features: Tensor, targets: Tensor, *, measure: str = "vendi", size: int | None = None
 ) -> pd.DataFrame:
     r"""Measure the diversity of each class's positives at one sample size, by rarefaction.
 
     More samples are more diverse whatever they are, so a class of five images cannot be compared
-    with one of a thousand directly. Each class is measured on random subsets of ``size`` of its
+    with one of a thousand directly. Each class is measured on 100 random subsets of ``size`` of its
     positives. The standard error is the delete-d jackknife's (Shao & Wu, 1989): with variance
     :math:`v` over subsets of :math:`m` of :math:`n` samples, :math:`\sqrt{v\, m / (n - m)}`.
 
     Args:
-        features: ``(N, D)`` shared by all classes, or ``(N, C, D)`` of each class.
+        features: ``(N, D)``.
         targets: ``(N, C)`` of 0 and 1.
         measure: a name of :data:`DIVERSITY`.
         size: samples :math:`m` in a subset, at least 2. Default: one fewer than the smallest class
             of at least three has, and at most 50.
-        repeats: number of subsets of each class.
-        seed: of the subsets.
 
     Returns:
         a row per class: ``count`` (positives), ``size``, ``value`` and ``error``; NaN where a class
         has fewer samples than ``size``, or (the error alone) exactly as many.
-
-    Raises:
-        InputError: if shapes disagree or an option is out of range.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -355,24 +323,21 @@ def feature_diversity(
         1     10     9   1.07   0.02
     """
     choose("measure", measure, DIVERSITY)
-    if features.ndim not in (2, 3) or features.shape[:-1] != targets.shape[: features.ndim - 1]:
-        raise InputError(
-            f"features {tuple(features.shape)} do not fit targets {tuple(targets.shape)}; give "
-            "(images, D) or (images, classes, D)"
-        )
+    if features.ndim != 2 or len(features) != len(targets):
+        shapes = f"features {tuple(features.shape)} do not fit targets {tuple(targets.shape)}"
+        raise InputError(f"{shapes}; give (images, D) and (images, classes)")
     counts = targets.sum(0).long().tolist()
     if size is None:
         size = min([50, *(n - 1 for n in counts if n >= 3)])
-    if size < 2 or repeats < 2:
-        raise InputError(f"size={size}, repeats={repeats}: give at least 2 of each")
-    random, rows = torch.Generator().manual_seed(seed), []
+    if size < 2:
+        raise InputError(f"size is {size}; give at least 2")
+    random, rows = torch.Generator().manual_seed(0), []
     for c, n in enumerate(counts):
         value = error = float("nan")
         if n >= size:
-            positive = targets[:, c].nonzero().flatten()
-            x = (features if features.ndim == 2 else features[:, c])[positive].double()  # (n, D)
-            index = torch.rand(repeats, n, generator=random).argsort(1)[:, :size]
-            values = DIVERSITY[measure](x[index])  # (repeats,)
+            x = features[targets[:, c].nonzero().flatten()].double()  # (n, D)
+            index = torch.rand(100, n, generator=random).argsort(1)[:, :size]
+            values = DIVERSITY[measure](x[index])  # (100,)
             value = float(values.mean())
             if n > size:
                 error = float((values.var(unbiased=False) * size / (n - size)).sqrt())

@@ -10,11 +10,7 @@ __all__ = ["build", "choose", "options_of"]
 
 
 def choose(what: str, name: str, table: Mapping[str, object]):
-    """Look a name up in a table of parts.
-
-    Raises:
-        InputError: naming the nearest key, if there is no such name.
-    """
+    """Look a name up in a table of parts; an unknown one raises an error that has the nearest."""
     if name not in table:
         raise InputError(f"{what} {name!r} is unknown{_nearest(name, table)}")
     return table[name]
@@ -34,9 +30,6 @@ def build(part: Callable, what: str, options: Mapping[str, object], **given):
         what: how messages call it, such as ``"loss 'db'"``.
         options: name -> value, from the user.
         given: name -> value, from the caller; only what the part takes is passed.
-
-    Raises:
-        InputError: naming the nearest option, if the part has no such option.
 
     Example:
         >>> def part(num_classes, *, strength=0.5): return num_classes, strength

@@ -69,6 +69,11 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
             f"run {run.name!r} was recorded from a loop of your own, so ltml does not know its "
             "network; use your own"
         )
+    if run.config["schema"] < 3 and run.recipe["diversity"] != "off":
+        raise InputError(
+            f"run {run.name!r} is of ltml before 0.3, whose class attention was another (tau was not "
+            "relative to the features' length), so its weights mean something else; train it again"
+        )
     # The pretrained weights, which may be gone by now, would be overwritten anyway.
     recipe = replace(Recipe.from_dict(run.recipe), weights=None)
     counts = table["count"].loc[names].to_numpy()
@@ -82,6 +87,7 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
             f"{str(run.path / 'model.pt')!r} does not fit the run's recipe "
             f"({str(error).splitlines()[0]}); train again"
         ) from error
+    model.head.normalize = recipe.refit
     size = recipe.image_size or 224
     return ImageModel(model, size, names).to(choose_device(device)).eval()
 

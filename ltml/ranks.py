@@ -18,10 +18,6 @@ class Ranks:
 
     ``accelerate launch``, ``accelerate.notebook_launcher`` and ``torchrun`` start the processes and
     tell each by its environment.
-
-    Args:
-        rank: number of this process.
-        size: number of processes.
     """
 
     rank: int = 0
@@ -33,9 +29,6 @@ class Ranks:
 
         Args:
             device: ``"cpu"`` to stay there; anything else takes a GPU each where there are some.
-
-        Raises:
-            InputError: if accelerate, which brings the processes together, is missing.
         """
         if cls.launched().size < 2:
             return cls()
@@ -44,8 +37,7 @@ class Ranks:
                 from accelerate import PartialState
             except ImportError as error:
                 raise InputError(
-                    "several processes were launched, and accelerate, which brings them together, "
-                    "is missing; install it with: pip install 'ltml[multi]'"
+                    "several processes need accelerate; install it with: pip install 'ltml[multi]'"
                 ) from error
             PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
         return cls.current()

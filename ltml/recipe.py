@@ -57,7 +57,11 @@ class Recipe:
     weights: str | None = None
     """A local file with a state_dict (.pth, .safetensors), or a name of pretrained weights."""
     freeze: int = 0
-    """First layers of the backbone that are kept as loaded, batch norm's statistics included."""
+    """First layers of the backbone that are kept as loaded, batch norm's statistics included; -1:
+    all of them. Every image then passes the backbone once, and the head is trained on the maps."""
+    freeze_norm: bool | None = None
+    """Keep batch norm's statistics as loaded; default: with weights, since small batches blur
+    them."""
     image_size: int | None = None
     """Side of the square input in pixels; default: what suits the images and the backbone."""
     augment: str | None = None
@@ -66,7 +70,7 @@ class Recipe:
     epochs: int | None = None
     """Passes over as many images as the training split has; default 7, unless steps are given."""
     steps: int | None = None
-    """Training steps, instead of epochs."""
+    """Training steps, instead of epochs; 0 with refit: the head is only fitted."""
     batch_size: int = 64
     """Images per step."""
     optimizer: str = "adamw"
@@ -88,6 +92,15 @@ class Recipe:
     """Largest norm of the whole gradient."""
     evaluate_every: int | None = None
     """Also test after every so many epochs; default: once, at the end."""
+    validate_every: int = 1
+    """Validate after every so many epochs, and after the last."""
+    refit: bool = False
+    """After the training, fit the classifier anew in closed form, by the covariance that all
+    classes share; see ltml.discriminant."""
+    shrinkage: float | None = None
+    """Of that covariance; default: chosen on the training images, by leave-one-out error."""
+    interpolation: float = 0.0
+    """Before the refit, move the backbone this share of the way back to its pretrained weights."""
     interference: bool = False
     """Record which classes pull the shared features against one another: up to 100 classes, say."""
     keep: str = "last"
@@ -115,14 +128,24 @@ class Recipe:
         parts = {"sampler": "group", "loss": "dgb", "diversity": "dem"}
         return cls(**{**parts, "sampler_options": {"uniform": 0.3}} | changes)
 
+    @classmethod
+    def probe(cls, **changes) -> "Recipe":
+        """A frozen backbone, class attention, and a classifier in closed form: no training."""
+        parts = {"backbone": "resnet50", "weights": "DEFAULT", "freeze": -1, "steps": 0}
+        return cls(**{**parts, "refit": True, "diversity": "attention"} | changes)
+
     def check(self) -> None:
         """Raise an :class:`InputError` that names the first value out of range."""
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"epochs={self.epochs} and steps={self.steps}: give one of them")
         bounds = {
-            **dict.fromkeys(("epochs", "steps", "image_size", "evaluate_every"), (1, math.inf)),
-            **dict.fromkeys(("weight_decay", "warmup", "seed", "freeze"), (0, math.inf)),
-            **dict.fromkeys(("lr", "backbone_lr", "clip"), (1e-30, 1e30)),
+            **dict.fromkeys(
+                ("epochs", "image_size", "evaluate_every", "validate_every"), (1, math.inf)
+            ),
+            **dict.fromkeys(("weight_decay", "warmup", "seed"), (0, math.inf)),
+            **dict.fromkeys(("lr", "backbone_lr", "clip", "shrinkage"), (1e-30, 1e30)),
+            **{"steps": (0 if self.refit else 1, math.inf), "freeze": (-1, math.inf)},
+            **{"interpolation": (0, 1)},
             **{"batch_size": (2, math.inf), "momentum": (0, 0.9999), "holdout": (0, 0.9)},
         }
         for name, (least, most) in bounds.items():
@@ -134,6 +157,11 @@ class Recipe:
         choices["keep"] = ("last", "best")
         for name, known in choices.items():
             choose(name, getattr(self, name), dict.fromkeys(known))
+        if self.interpolation and not (self.refit and self.weights):
+            raise InputError(
+                f"interpolation={self.interpolation} goes back to pretrained weights, for the "
+                "refit; give weights, and refit"
+            )
         if self.val_split is not None and self.holdout:
             raise InputError(
                 f"val_split={self.val_split!r} and holdout={self.holdout}: give one of them"
@@ -214,7 +242,27 @@ _METHOD = {
 # The distribution-balanced loss as its paper sets it on each benchmark.
 _DB = {"voc-lt": {"mu": 0.3, "lam": 5.0}, "coco-lt": {"mu": 0.2, "lam": 2.0}}
 
+# Photos with pretrained weights, as README's "What was measured" has them.
+_PHOTOS = Recipe(
+    data="folder",
+    val_split="val",
+    backbone="mobilenet_v2",
+    weights="DEFAULT",
+    image_size=160,
+    augment="strong",
+    steps=240,
+    batch_size=32,
+    lr=2e-3,
+    backbone_lr=0.1,
+    validate_every=1000,
+)
+
 PRESETS = {
+    "photos": replace(_PHOTOS, refit=True, interpolation=0.5),
+    "photos-frozen": replace(
+        _PHOTOS, freeze=-1, image_size=224, augment="light", steps=300, batch_size=64
+    ),
+} | {
     name: replace(_USUAL, data=data, **changes)
     for data in ("voc-lt", "coco-lt")
     for name, changes in (

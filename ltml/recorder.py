@@ -24,7 +24,8 @@ __all__ = ["Recorder", "check_folder", "claimed"]
 LOCK = ".lock"
 # Everything that ltml writes into a run's folder; nothing else in it is ever deleted.
 WRITTEN = ("config.json", "metrics.csv", "per_class.csv", "summary.json", "model.pt")
-WRITTEN += ("features.npz", "interference.npz", "checkpoint.pt", "checkpoint.previous.pt")
+WRITTEN += ("stages.csv", "features.npz", "interference.npz")
+WRITTEN += ("checkpoint.pt", "checkpoint.previous.pt")
 
 
 class Recorder:
@@ -103,6 +104,7 @@ class Recorder:
         self._metrics: list[dict] = []  # a row per epoch
         self._ap, self._gradients = [], []  # per epoch (2, C) of test and validation; (3, C)
         self._interference = []  # per epoch norms (C,) and cosines (C, C) of the classes' dL/df
+        self._stages: dict[str, dict] = {}  # columns of each network that the training ends with
         self._absent: list[str] = []
 
     def __enter__(self) -> "Recorder":
@@ -201,6 +203,21 @@ class Recorder:
                 write_atomically(self.out / "interference.npz", self._write_interference)
         return row
 
+    @property
+    def epochs(self) -> int:
+        """Epochs recorded so far."""
+        return len(self._metrics)
+
+    def stage(self, classifier: str, column: str, scores: Tensor, targets: Tensor) -> None:
+        """Note the AP of one of the networks that a training ends with, for ``stages.csv``."""
+        row = self._stages.setdefault(classifier, {"class": self.labels.class_names})
+        row |= {"group": self.labels.group_of_class(), "count": self.labels.counts}
+        row[column] = average_precision(scores, targets)
+        if self.ranks.first:
+            tables = {name: pd.DataFrame(row) for name, row in self._stages.items()}
+            stages = pd.concat(tables, names=["classifier", None]).reset_index(level=0)
+            write_csv(self.out / "stages.csv", stages)
+
     def _write_interference(self, path: Path) -> None:
         norm, cosine = (np.stack(values) for values in zip(*self._interference, strict=True))
         found = {"epoch": np.arange(1, len(norm) + 1), "class_names": self.labels.class_names}
@@ -209,7 +226,8 @@ class Recorder:
 
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The run's metrics and per-class table so far."""
-        metrics, validated = pd.DataFrame(self._metrics), "val_mAP" in self._metrics[-1]
+        metrics = pd.DataFrame(self._metrics)
+        validated = "val_mAP" in metrics
         epochs, C = len(metrics), self.labels.num_classes
         ap, gradients = np.stack(self._ap), np.stack(self._gradients)  # (E, 2, C), (E, 3, C)
         columns = {

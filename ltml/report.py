@@ -44,12 +44,6 @@ def write_report(
         out: file to write.
         labels: training labels, or name -> training labels; the page then shows how often samplers
             sample each class.
-
-    Returns:
-        the file.
-
-    Raises:
-        InputError: without a run, or if ``out`` is a folder or some other file.
     """
     if not runs:
         raise InputError("no run was given; give folders of runs, such as runs/demo")
@@ -57,10 +51,10 @@ def write_report(
     if out.is_dir():
         raise InputError(f"out {str(out)!r} is a folder; give a file, such as report.html")
     check_replaceable(out, '<meta name="generator" content="ltml">')
-    named = readings.named_apart(runs)
+    named = frames.named(runs)
     names = list(named)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    data = _content(named, {"labels": labels} if isinstance(labels, LabelMatrix) else labels)
+    data = _content(named, {"labels": labels} if isinstance(labels, LabelMatrix) else labels or {})
     parts = {
         "title": escape(f"{runs[0].config['data']['name']}: {shown}"),
         "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
@@ -68,8 +62,10 @@ def write_report(
         "plotly": get_plotlyjs(),
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     }
+    digests = [hashlib.sha256(parts[name].encode()).digest() for name in ("plotly", "script")]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     parts["policy"] = (
-        f"default-src 'none'; script-src {_hash(parts['plotly'])} {_hash(parts['script'])}; "
+        f"default-src 'none'; script-src {hashes}; "
         "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     # In one pass, so that nothing in the data is taken for a place in the page.
@@ -80,38 +76,35 @@ def write_report(
     return out
 
 
-def open_report(runs: Sequence[Run], out: str | Path | None = None, **options) -> Path:
-    """Write the page of :func:`write_report`, by default to a temporary file, and open it."""
-    path = write_report(runs, out or Path(mkdtemp(prefix="ltml-")) / "report.html", **options)
+def open_report(runs: Sequence[Run]) -> Path:
+    """Write the page of :func:`write_report` to a temporary file, and open it."""
+    path = write_report(runs, Path(mkdtemp(prefix="ltml-")) / "report.html")
     webbrowser.open(path.absolute().as_uri())
     return path
 
 
-def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix] | None) -> dict:
+def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix]) -> dict:
     """Return everything that the page's script shows."""
     tables: dict[tuple, dict] = {}  # of classes, once for all runs that share one
-    runs, results = list(named.values()), frames.group_map(named)
-    figures = _empty_figures() | {"groups": _plain(live.group_map(results))}
-    said = {"groups": readings.group_map(results)}
+    runs, results = list(named.values()), {"groups": frames.group_map(named)}
     ablation = runs[0].path.parent / "ablation.csv"
     if ablation.is_file():
-        results = frames.ablation(pd.read_csv(ablation))
-        figures["ablation"] = _plain(live.group_map(results))
-        said["ablation"] = readings.group_map(results)
+        results["ablation"] = frames.ablation(pd.read_csv(ablation))
     optional = {
-        "sampling": {name: _sampling(each) for name, each in (labels or {}).items()},
+        "sampling": {name: _sampling(each) for name, each in labels.items()},
         "diversity": _diversity(named),
         "interference": _interference(named),
     }
     left_out = [name for name, content in optional.items() if not content]
+    drawn = {name: _plain(live.group_map(frame)) for name, frame in results.items()}
     return optional | {
         "runs": [_run(run, name, tables) for name, run in named.items()],
         "tables": list(tables.values()),
-        "figures": figures,
-        "said": said,
+        "figures": _empty_figures() | drawn,
+        "said": {name: readings.group_map(frame) for name, frame in results.items()},
         "overview": _table(table_of(runs).assign(run=list(named))),
         "facts": _table(_facts(named)),
-        "left_out": left_out + ["ablation"] * ("ablation" not in figures),
+        "left_out": left_out + ["ablation"] * ("ablation" not in results),
     }
 
 
@@ -148,27 +141,29 @@ def _classes(table: pd.DataFrame) -> dict[str, list]:
 def _empty_figures() -> dict:
     """Return the figures whose numbers the script fills in, for one run and for two."""
     classes = {"class": list(GROUPS), "group": list(GROUPS), "count": [3, 2, 1]}
-    numbers = dict.fromkeys(("ap", "positive", "negative", "total", "of_peak"), 1.0)
+    numbers = dict.fromkeys(("ap", "positive", "negative", "total", "of_peak", "step"), 1.0)
     numbers |= dict.fromkeys(("share", "equal_share", "weight", "before", "after", "rate"), 1.0)
-    table = pd.DataFrame(classes | numbers).assign(step=1, steps=1, mAP=0.0, split="test")
+    table = pd.DataFrame(classes | numbers | {"steps": 1, "mAP": 0.0, "split": "test"})
+    pairs = table[["class"]].merge(table[["class"]].set_axis(["other"], axis=1), how="cross")
 
     def by(column, *values, frame=table):
         return pd.concat(frame.assign(**{column: value}) for value in values)
 
-    one, two = by("run", "first"), by("run", "first", "second")
-    curves = by("group", "mAP", *GROUPS)
-    cosines = frames.interference(np.zeros((3, 3)), np.ones(3), table)
-    runs = ["first", "second"]
-    pairs = {
-        "gradients": [live.gradient_magnitudes(each, span=(0.1, 1)) for each in (one, two)],
-        "history": [live.class_history(each, "tail") for each in (one, two)],
-        "shares": [live.gradient_heatmap(each) for each in (one, two)],
-        "ap": [live.class_ap(each) for each in (one, two)],
-        "curves": [live.training_curves(by("run", *runs[:n], frame=curves)) for n in (1, 2)],
-        "interference": [live.interference(by("run", *runs[:n], frame=cosines)) for n in (1, 2)],
+    drawn = {
+        "gradients": (live.gradient_magnitudes, table),
+        "history": (lambda frame: live.class_history(frame, "tail"), table),
+        "shares": (live.gradient_heatmap, table),
+        "ap": (live.class_ap, table),
+        "curves": (live.training_curves, by("group", "mAP", *GROUPS)),
+        "interference": (live.interference, pairs.assign(norm=1.0, cosine=0.0)),
     }
-    figures = {name: [_plain(each) for each in both] for name, both in pairs.items()}
-    figures["balancing"] = _plain(live.balancing(by("side", "positive", "negative", frame=one)))
+    runs = (["first"], ["first", "second"])
+    figures = {
+        name: [_plain(plot(by("run", *each, frame=frame))) for each in runs]
+        for name, (plot, frame) in drawn.items()
+    }
+    sides, spans = by("side", "positive", "negative"), {"weight": (0.1, 1), "share": (0.1, 1)}
+    figures["balancing"] = _plain(live.balancing(sides, spans=spans))
     figures["sampling"] = _plain(live.class_rates(by("sampler", "uniform", "chosen")))
     return figures
 
@@ -177,31 +172,17 @@ def _sampling(labels: LabelMatrix) -> dict:
     """Class rates of each sampler, for a grid of ridges; the uniform share is mixed in the page."""
     from ltml.sampler import ClassAwareSampler, GroupSampler  # with torch, which takes seconds
 
-    order = np.lexsort((np.array(labels.class_names), -labels.counts))
-    group = labels.group_of_class()
-
     def rates(sampler) -> dict:
-        p = sampler.image_probabilities()
-        own = np.full(labels.num_classes, np.nan)
-        for name, q in sampler.group_probabilities().items():
-            own[group == name] = labels.rates(q)[group == name]
-        each = {"rates": labels.rates(p), "own": own}
-        return {key: _list(pd.Series(values[order])) for key, values in each.items()} | {
-            "square": float((p**2).sum())
-        }
+        whole, own = (frames.class_rates(sampler, draws=draws).rate for draws in ("all", "own"))
+        square = float((sampler.image_probabilities() ** 2).sum())
+        return {"rates": _list(whole), "own": _list(own), "square": square}
 
-    ridges = []
+    aware, ridges = ClassAwareSampler(labels, batch_size=64), []
     for ridge in _RIDGES:
         sampler = GroupSampler(labels, batch_size=64, ridge=ridge)
-        ridges.append(rates(sampler) | {"ridge": ridge, "report": " ".join(sampler.report)})
-    return {
-        "names": [labels.class_names[c] for c in order],
-        "group": group[order].tolist(),
-        "count": labels.counts[order].tolist(),
-        "images": len(labels),
-        "class-aware": rates(ClassAwareSampler(labels, batch_size=64)),
-        "ridges": ridges,
-    }
+        ridges.append(rates(sampler) | {"ridge": ridge})
+    classes = _classes(frames.class_rates(aware))
+    return classes | {"images": len(labels), "class-aware": rates(aware), "ridges": ridges}
 
 
 def _diversity(named: dict[str, Run]) -> dict:
@@ -225,26 +206,36 @@ def _diversity(named: dict[str, Run]) -> dict:
     return found
 
 
+def _interference(named: dict[str, Run]) -> dict:
+    """Return cosines between classes, of the last epoch, of the runs that recorded them."""
+    found = {}
+    for name, run in named.items():
+        if (run.path / "interference.npz").is_file():
+            frame = frames.interference({name: run})
+            classes = frame.drop_duplicates("class")
+            numbers = {"cosine": _floats(frame.cosine), "norm": _list(classes.norm)}
+            found[name] = _classes(classes) | numbers | {"said": readings.interference(frame)}
+    return found
+
+
 def _facts(named: dict[str, Run]) -> pd.DataFrame:
     """Tabulate what must be known before results are compared: a column per result, with mean and
     sample deviation over the runs that differ by their seed alone."""
-    columns = {}
-    for seeds in _by_recipe(named):
-        run, many = next(iter(seeds.values())), len(seeds) > 1
+    results, columns = {}, {}
+    for name, run in named.items():
+        results.setdefault(run.setting, {})[name] = run
+    for seeds in results.values():
+        run, scores = next(iter(seeds.values())), frames.group_map(seeds, pool=True)
         data, summary, facts = run.config["data"], run.summary, {}
-        for name in ("mAP", *GROUPS):
-            values = 100 * pd.Series(
-                [each.summary.get(name) for each in seeds.values()], dtype=float
-            )
-            mean, deviation = values.mean(), values.std()
-            facts[name] = f"{mean:.1f}" + (f" ± {deviation:.1f}" if many else "")
+        for row in scores.itertuples():
+            spread = f" ± {row.deviation:.1f}" if row.seeds > 1 else ""
+            facts[row.group] = f"{row.mean:.1f}{spread}"
         facts |= {
-            "seeds": ", ".join(str(each.recipe.get("seed", "?")) for each in seeds.values()),
+            "seeds": [each.recipe.get("seed", "?") for each in seeds.values()],
             "training images": f"{data['train_images']:,}",
             "test images": f"{data['test_images']:,}",
             "classes": f"{len(data['class_names']):,}",
-            "average precision": "step-wise, without interpolation; unweighted mean over classes",
-            "left out, without a test positive": summary.get("classes_without_positives", []),
+            "left out, without a test positive": summary.get("classes_without_positives"),
             "scored by chance, without a training image": run.scored_by_chance,
             **{name: value for name, value in run.recipe.items() if name != "seed"},
             "steps taken": summary.get("steps"),
@@ -255,31 +246,12 @@ def _facts(named: dict[str, Run]) -> pd.DataFrame:
     return table[(table != "–").any(axis=1)].rename_axis("").reset_index()
 
 
-def _by_recipe(named: dict[str, Run]) -> list[dict[str, Run]]:
-    groups: dict[str, dict[str, Run]] = {}
-    for name, run in named.items():
-        groups.setdefault(run.setting, {})[name] = run
-    return list(groups.values())
-
-
 def _words(value) -> str:
     if isinstance(value, dict):
         value = [f"{name}={each}" for name, each in value.items()]
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     return "–" if value in (None, "") else str(value)
-
-
-def _interference(named: dict[str, Run]) -> dict:
-    """Return cosines between classes, of the last epoch, of the runs that recorded them."""
-    found = {}
-    for name, run in named.items():
-        if (run.path / "interference.npz").is_file():
-            frame = readings.recorded_interference(run, name)
-            classes = frame.drop_duplicates("class")
-            numbers = {"cosine": _floats(frame.cosine), "norm": _list(classes.norm)}
-            found[name] = _classes(classes) | numbers | {"said": readings.interference(frame)}
-    return found
 
 
 def _plain(figure: go.Figure) -> dict:
@@ -299,8 +271,3 @@ def _list(values: pd.Series) -> list:
 
 def _floats(values) -> str:
     return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "Run", "find_runs", "table_of"]
 
-SCHEMA = 2  # version of the files below; raised when a reader of the old ones would be misled
+SCHEMA = 3  # version of the files below; raised when a reader of the old ones would be misled
 METRICS = ["epoch", "step", "train_loss", "mAP", *GROUPS]
 VALIDATION = [f"val_{name}" for name in ("mAP", *GROUPS)]  # with a validation split
 PER_CLASS = ["epoch", "class", "group", "count", "ap", "grad_pos", "grad_neg", "grad_weight"]

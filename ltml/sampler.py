@@ -4,6 +4,7 @@ import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -14,11 +15,19 @@ from ltml.labels import LabelMatrix
 from ltml.maxent import balance_groups, check_groups, group_shares
 from ltml.seeding import generator
 
-__all__ = ["SAMPLERS", "ClassAwareSampler", "GroupSampler", "Sampler", "UniformSampler"]
+__all__ = [
+    "SAMPLERS",
+    "ClassAwareSampler",
+    "GroupSampler",
+    "LateGroupSampler",
+    "Sampler",
+    "UniformSampler",
+]
 
 _BLOCK = 2**15  # images sampled in one go: a batch of 64 alone would be all overhead
 
 
+@dataclass(eq=False, repr=False)
 class Sampler(ABC):
     """Iterate batches of image indices, as ``DataLoader(dataset, batch_sampler=sampler)`` wants.
 
@@ -35,44 +44,42 @@ class Sampler(ABC):
         seed: seed of the training.
         rank, world_size: number of this process, and of processes; each yields every
             ``world_size``-th index of the same global batch.
-        groups: name -> class indices, for the audit. Default: head, medium and tail.
+        groups: name -> class indices, to balance or to audit. Default: ``labels.groups()``.
     """
 
-    replacement = True  # whether one image can come up twice before another does once
+    labels: LabelMatrix
+    _: KW_ONLY
+    batch_size: int
+    num_batches: int | None = None
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    groups: Mapping[str, Sequence[int]] | None = None
 
-    def __init__(
-        self,
-        labels,
-        *,
-        batch_size: int,
-        num_batches: int | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        groups: Mapping[str, Sequence[int]] | None = None,
-    ):
-        self.labels = labels if isinstance(labels, LabelMatrix) else LabelMatrix(labels)
+    replacement = True  # whether one image can come up twice before another does once
+    start = 0  # the first batch for which the probabilities hold
+
+    def __post_init__(self):
+        if not isinstance(self.labels, LabelMatrix):
+            self.labels = LabelMatrix(self.labels)
         if len(self.labels) == 0:
             raise InputError("labels hold no image; give at least one")
-        self.batch_size = _whole("batch_size", batch_size, 1)
-        self.world_size = _whole("world_size", world_size, 1)
-        self.seed, self.rank = _whole("seed", seed, 0), _whole("rank", rank, 0)
-        if num_batches is None:
-            num_batches = math.ceil(len(self.labels) / batch_size)
-        self.num_batches = _whole("num_batches", num_batches, 1)
-        if batch_size % world_size:
-            raise InputError(f"batch_size is {batch_size}; give a multiple of {world_size=}")
-        if rank >= world_size:
+        self.batch_size = _whole("batch_size", self.batch_size, 1)
+        if self.num_batches is None:
+            self.num_batches = math.ceil(len(self.labels) / self.batch_size)
+        self.num_batches = _whole("num_batches", self.num_batches, 1)
+        self.seed = _whole("seed", self.seed, 0)
+        rank, world_size = self.rank, self.world_size
+        if self.batch_size % world_size:
+            raise InputError(f"batch_size is {self.batch_size}; give a multiple of {world_size=}")
+        if not 0 <= rank < world_size:
             raise InputError(f"rank is {rank}; give one of 0 to {world_size - 1}")
-        self.groups = check_groups(self.labels, groups)
+        self.groups = check_groups(self.labels, self.groups)
+        self.shares: dict[str, float] = {}
         self.report: list[str] = []  # what could not be balanced
         self.batch = 0  # number of the next batch
         self._batches_per_block = max(1, _BLOCK // self.batch_size)
-        self._block = self._pass = (-1, None)
-        self._prepare()
-
-    def _prepare(self) -> None:
-        self.shares: dict[str, float] = {}
+        self._block = self._pass = (None, None)
 
     @abstractmethod
     def _sample(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,9 +113,9 @@ class Sampler(ABC):
         """Read an endless sequence of shuffled passes over all images, at these positions."""
         n, parts = len(self.labels), [np.empty(0, np.int64)]
         for number in range(start // n, -(-stop // n)):
-            if self._pass[0] != number:
+            if self._pass[0] != (stream, number):
                 random = generator(self.seed, stream, number)
-                self._pass = number, torch.randperm(n, generator=random).numpy()
+                self._pass = (stream, number), torch.randperm(n, generator=random).numpy()
             parts.append(self._pass[1][max(start - number * n, 0) : stop - number * n])
         return np.concatenate(parts)
 
@@ -123,7 +130,7 @@ class Sampler(ABC):
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of an epoch; in the middle of this epoch, stay there."""
         if self.batch // self.num_batches != epoch:
-            self.batch = _whole("epoch", epoch, 0) * self.num_batches
+            self.batch = epoch * self.num_batches
 
     def audit(self, draws: int = 0) -> Audit:
         """Say what this sampler yields; see :func:`ltml.audit.audit`."""
@@ -134,31 +141,30 @@ class Sampler(ABC):
         matrix = self.labels.matrix
         start = zlib.crc32(matrix.indptr.astype(np.int64))
         content = zlib.crc32(matrix.indices.astype(np.int32), start)
-        labels = f"{matrix.shape[0]} x {matrix.shape[1]}, crc32 {content:08x}"
-        own = {"seed": self.seed, "batch_size": self.batch_size, "labels": labels}
-        return {"sampler": type(self).__name__, **own}
+        return {
+            "sampler": type(self).__name__,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "labels": f"{matrix.shape[0]} x {matrix.shape[1]}, crc32 {content:08x}",
+        }
 
     def state_dict(self) -> dict:
         """Return the position, and what identifies the sequence it is a position in."""
         return {**self._identity(), "batch": self.batch}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go to a saved position; the number of ranks may differ from that of the saved sampler.
-
-        Raises:
-            InputError: if the state is that of another sequence of batches.
-        """
+        """Go to a position in the same sequence of batches; the number of ranks may differ."""
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise InputError(
                     f"state holds {name} {state.get(name)!r}, this sampler has {value!r}; "
                     "resume with the settings and data of the saved training"
                 )
-        self.batch = _whole("batch in the state", state.get("batch"), 0)
+        self.batch = state["batch"]
 
 
 class UniformSampler(Sampler):
-    """Sample images as they come, in shuffled passes; arguments as in :class:`Sampler`.
+    """Sample images as they come, in shuffled passes; arguments are those of :class:`Sampler`.
 
     A batch may straddle two passes, so no image is left out.
 
@@ -186,7 +192,7 @@ class ClassAwareSampler(Sampler):
     .. math:: p_i = \frac{1}{C} \sum_c \frac{Y_{ic}}{n_c}
 
     Every class is chosen equally often, yet does not appear equally often: an image chosen for one
-    class brings its others along. Classes without an image are left out. Arguments as in
+    class brings its others along. Classes without an image are left out. Arguments are those of
     :class:`Sampler`.
 
     References:
@@ -200,12 +206,13 @@ class ClassAwareSampler(Sampler):
         array([0.167, 0.667, 0.167])
     """
 
-    def _prepare(self):
+    def __post_init__(self):
+        super().__post_init__()
         counts, matrix = self.labels.counts, self.labels.matrix
         self._classes = np.flatnonzero(counts)
         if not len(self._classes):
             raise InputError("labels hold no label on any image, so no class can be sampled")
-        self._group, self.shares = np.full(len(counts), -1), {}
+        self._group = np.full(len(counts), -1)
         for number, (name, classes) in enumerate(self.groups.items()):
             self._group[classes] = number
             self.shares[name] = np.count_nonzero(counts[classes]) / len(self._classes)
@@ -236,6 +243,7 @@ class ClassAwareSampler(Sampler):
         return {n: self._probabilities(self.groups[n]) for n, share in self.shares.items() if share}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class GroupSampler(Sampler):
     r"""Sample for groups of classes, each group balanced as well as can be.
 
@@ -245,20 +253,18 @@ class GroupSampler(Sampler):
     .. math:: \max_w H(w) \;\text{ s.t. } \sum_i w_i = 1, \; \sum_i w_i Y_{ic} = t
               \;\; \forall c \in g \quad \Rightarrow \quad w_i \propto \exp(\lambda \cdot Y_i)
 
-    Group sampling is from Chen et al.; this formulation of it is ours. See
-    :func:`ltml.maxent.maximum_entropy` for the solver.
+    Group sampling is from Chen et al.; this formulation of it is ours, and is solved by
+    :func:`ltml.maxent.maximum_entropy`.
 
     Args:
         labels, batch_size, num_batches, seed, rank, world_size: as in :class:`Sampler`.
-        groups: name -> class indices. Default: head, medium and tail of ``labels.groups()``.
-            Classes in no group are sampled only beside others.
+        groups: name -> class indices; classes in none are sampled only beside others. Default:
+            ``labels.groups()``.
         ridge: trades balance for more distinct images; 0 balances exactly.
         share: the groups' shares of a batch: ``"classes"``, by number of classes; ``"equal"``;
             ``"images"``, by number of images with a class of the group; or name -> number.
         uniform: fraction of every batch that is sampled as by :class:`UniformSampler`; the groups
             share the rest. Milder re-balancing often serves real photos better.
-        balance: ``"group"`` balances each group by itself, as in the formula; ``"batch"`` balances
-            in each group what is sampled for all of them (but for ``uniform``), with fewer images.
 
     Attributes:
         shares: name -> share of all images sampled; with ``uniform`` they sum to 1.
@@ -275,36 +281,20 @@ class GroupSampler(Sampler):
         array([0.6306, 0.6306])
     """
 
-    def __init__(
-        self,
-        labels,
-        *,
-        batch_size: int,
-        num_batches: int | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        groups: Mapping[str, Sequence[int]] | None = None,
-        ridge: float = 0.0,
-        share: str | Mapping[str, float] = "classes",
-        uniform: float = 0.0,
-        balance: str = "group",
-    ):
-        size: dict = dict(batch_size=batch_size, num_batches=num_batches)
-        ranks = dict(rank=rank, world_size=world_size)
-        super().__init__(labels, **size, seed=seed, **ranks, groups=groups)
+    ridge: float = 0.0
+    share: str | Mapping[str, float] = "classes"
+    uniform: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
         if not self.labels.counts.any():
             raise InputError("labels hold no label on any image, so there is nothing to balance")
-        if not 0 <= ridge < math.inf:
-            raise InputError(f"ridge is {ridge!r}; give 0 (exact balance) or a positive number")
-        if not 0 <= uniform < 1:
-            raise InputError(f"uniform is {uniform!r}; give a fraction of the batch, 0 to below 1")
-        if balance not in ("group", "batch"):
-            raise InputError(f'balance is {balance!r}; give "group" or "batch"')
-        self.ridge, self.uniform, self.balance = float(ridge), float(uniform), balance
-        shares = group_shares(self.labels, self.groups, share)
-        together = shares if balance == "batch" else None
-        self._weights, self.report = balance_groups(self.labels, self.groups, together, ridge=ridge)
+        if not 0 <= self.ridge < math.inf:
+            raise InputError(f"ridge is {self.ridge!r}; give 0 (exact balance) or more")
+        if not 0 <= self.uniform < 1:
+            raise InputError(f"uniform is {self.uniform!r}; give a share of the batch, below 1")
+        shares = group_shares(self.labels, self.groups, self.share)
+        self._weights, self.report = balance_groups(self.labels, self.groups, ridge=self.ridge)
         self.groups = {name: self.groups[name] for name in self._weights}
         self.shares = {name: shares[name] * (1 - self.uniform) for name in self._weights}
         self._images = [np.flatnonzero(weights) for weights in self._weights.values()]
@@ -333,10 +323,55 @@ class GroupSampler(Sampler):
         return self.uniform / len(self.labels) + p
 
     def _identity(self) -> dict:
-        groups = {name: classes.tolist() for name, classes in self.groups.items()}
-        own = {"groups": groups, "shares": self.shares}
-        own |= {"ridge": self.ridge, "uniform": self.uniform, "balance": self.balance}
-        return {**super()._identity(), **own}
+        return super()._identity() | {
+            "groups": {name: classes.tolist() for name, classes in self.groups.items()},
+            "shares": self.shares,
+            "ridge": float(self.ridge),
+            "uniform": float(self.uniform),
+        }
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class LateGroupSampler(GroupSampler):
+    r"""Sample as :class:`UniformSampler` first, and as :class:`GroupSampler` at the end.
+
+    A network learns what images look like best from all of them, and to tell rare classes apart
+    where these come up often: re-balancing is put off (Cao et al., 2019).
+
+    Args:
+        labels, batch_size, seed, rank, world_size, groups, ridge, share, uniform: as in
+            :class:`GroupSampler`.
+        num_batches: batches in the whole training. Default: ``ceil(N / batch_size)``.
+        last: share of them, above 0 and up to 1, that are group draws; :meth:`audit` describes
+            these. Before them, batches are those of :class:`UniformSampler` with the same seed.
+
+    References:
+        Cao et al., *Learning imbalanced datasets with label-distribution-aware margin loss*,
+        NeurIPS 2019, https://arxiv.org/abs/1906.07413
+
+    Example:
+        >>> sampler = LateGroupSampler([[1, 0], [1, 1], [1, 0]], batch_size=3, num_batches=5)
+        >>> [sorted(batch) for batch in sampler][:3]
+        [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
+    """
+
+    last: float = 0.4
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.last <= 1:
+            raise InputError(f"last is {self.last!r}; give a share, above 0 and up to 1")
+        self.start = self.num_batches - max(1, round(self.last * self.num_batches))
+
+    def _sample(self, first, last):
+        images, group = super()._sample(first, last)
+        early, size = min(max(self.start - first, 0), last - first), self.batch_size
+        passed = self._shuffled("sampler.uniform", first * size, (first + early) * size)
+        images[:early], group[:early] = passed.reshape(early, size), -1
+        return images, group
+
+    def _identity(self) -> dict:
+        return super()._identity() | {"start": self.start}
 
 
 def _rounded_shares(
@@ -364,4 +399,9 @@ def _whole(name: str, value, least: int) -> int:
     return int(value)
 
 
-SAMPLERS = {"uniform": UniformSampler, "class-aware": ClassAwareSampler, "group": GroupSampler}
+SAMPLERS = {
+    "uniform": UniformSampler,
+    "class-aware": ClassAwareSampler,
+    "group-late": LateGroupSampler,
+    "group": GroupSampler,
+}

@@ -1,14 +1,11 @@
 """Train a classifier by a recipe: data, model, step, epoch, checkpoint, from top to bottom."""
 
-import io
 import logging
 import math
-import os
 import time
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ltml.backbones import Classifier
 from ltml.build import (
     autocast,
     build_model,
@@ -27,26 +25,36 @@ from ltml.build import (
     make_optimizer,
     steps_of,
 )
+from ltml.checkpoint import (
+    CHECKPOINT,
+    PREVIOUS,
+    Divergence,
+    load_checkpoint,
+    save_checkpoint,
+    save_torch,
+)
 from ltml.data import LongTailData
 from ltml.data.loader import Loader, not_shown
+from ltml.diversity import PooledLinear
 from ltml.errors import InputError
 from ltml.files import write_atomically
+from ltml.frozen import Bank, bank
 from ltml.losses import make_loss
 from ltml.metrics import average_precision, group_map
 from ltml.options import build, choose
 from ltml.ranks import Ranks
 from ltml.recipe import Recipe
 from ltml.recorder import Recorder, check_folder, claimed, device_name
+from ltml.refit import evaluate, interpolate, refit
 from ltml.run import Run, read_config
 from ltml.sampler import SAMPLERS
 from ltml.seeding import generator
 
-__all__ = ["Training", "evaluate", "fit", "resume"]
+__all__ = ["Training", "fit", "probe", "resume"]
 
 log = logging.getLogger(__name__)
 
 STATEFUL = ("model", "optimizer", "criterion", "sampler", "recorder")
-CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 def fit(
@@ -91,13 +99,14 @@ def fit(
     recipe.check()
     ranks = Ranks.join(recipe.device)
     if out is None:
-        stem = f"{recipe.data}-{recipe.sampler}-{recipe.loss}-seed{recipe.seed}"
+        how = f"{recipe.sampler}-{recipe.loss}" if recipe.steps != 0 else recipe.backbone
+        stem = f"{recipe.data}-{how.replace('/', '-')}-seed{recipe.seed}"
         names = (Path("runs") / (stem + (f"-{n}" if n > 1 else "")) for n in count(1))
         out = ranks.told(next(name for name in names if not name.exists()))
     out = Path(out)
     if ranks.first:
         check_folder(out, overwrite=overwrite)
-    data = load_data(recipe) if data is None else held_out(recipe, data)
+    recipe, data = _frozen(recipe, load_data(recipe) if data is None else held_out(recipe, data))
     training = Training(completed(recipe, data.train), data, out, ranks, progress)
     with claimed(out) if ranks.first else nullcontext():
         if ranks.first:
@@ -105,6 +114,42 @@ def fit(
         training.run(on_epoch, save_minutes)
     ranks.wait()
     return Run.load(out)
+
+
+def probe(
+    data: LongTailData | str | Path,
+    /,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    **changes,
+) -> Run:
+    """Classify by the features of a frozen backbone, without training: the first thing to try.
+
+    Every image passes the backbone once, training images mirrored as well, and the classifier
+    follows in closed form; see :class:`ltml.discriminant.SharedCovariance`. The run is like any
+    other: it predicts, and can be compared.
+
+    Args:
+        data: a data set; or a folder with tables of labels, as ``ltml.load("folder")`` reads it.
+        out: as in :func:`fit`.
+        overwrite: as in :func:`fit`.
+        progress: as in :func:`fit`.
+        changes: to :meth:`Recipe.probe`, such as ``backbone="mobilenet_v2", weights="net.pth"``.
+
+    Example:
+        >>> import tempfile, ltml
+        >>> data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=100)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = probe(data, backbone="small", weights=None, out=f"{folder}/run",
+        ...                 progress=False)
+        ...     run.summary["steps"]
+        0
+    """
+    if not isinstance(data, LongTailData):
+        changes, data = {"data": "folder", "root": str(data), **changes}, None
+    return fit(Recipe.probe(**changes), out=out, data=data, overwrite=overwrite, progress=progress)
 
 
 def resume(
@@ -137,7 +182,7 @@ def resume(
     recipe = Recipe.from_dict(config["recipe"])
     recipe.check()
     ranks = Ranks.join(recipe.device)
-    data = load_data(recipe) if data is None else held_out(recipe, data)
+    _, data = _frozen(recipe, load_data(recipe) if data is None else held_out(recipe, data))
     training = Training(recipe, data, out, ranks, progress)
     if training.recorder.config["data"] != config["data"]:
         raise InputError(
@@ -151,6 +196,13 @@ def resume(
         training.run(on_epoch, save_minutes)
     ranks.wait()
     return Run.load(out)
+
+
+def _frozen(recipe: Recipe, data: LongTailData) -> tuple[Recipe, LongTailData]:
+    """Pass images once through a backbone that is frozen whole, and train on its maps."""
+    if recipe.freeze == -1 and recipe.steps != 0 and not isinstance(data, Bank):
+        data = bank(completed(recipe, data.train), data)
+    return (replace(recipe, **data.settings) if isinstance(data, Bank) else recipe), data
 
 
 class Training:
@@ -179,16 +231,26 @@ class Training:
             recipe.sampler_options,
             labels=labels,
             batch_size=recipe.batch_size,
-            num_batches=self.steps,
+            num_batches=max(self.steps, 1),
             seed=recipe.seed,
             rank=ranks.rank,
             world_size=ranks.size,
         )
         self.criterion = make_loss(recipe.loss, labels, **recipe.loss_options).to(self.device)
-        self.model = build_model(recipe, labels.counts, len(labels)).to(self.device)
+        self.bank = data if isinstance(data, Bank) else None
+        given = self.bank and self.bank.backbone
+        self.model = build_model(recipe, labels.counts, len(labels), given).to(self.device)
+        backbone = self.model.backbone
+        if self.bank:
+            # The maps have passed the backbone already; averaged, they are 49 times smaller.
+            self.model = Classifier(nn.Identity(), self.model.head)
+            if isinstance(self.model.head, PooledLinear):
+                self.data = data = data.pooled
+        self.start = {}  # of the backbone, to interpolate with
+        if recipe.interpolation:
+            self.start = {k: v.clone() for k, v in self.model.backbone.state_dict().items()}
         self.optimizer = make_optimizer(recipe, self.model)
 
-        backbone = self.model.backbone
         options = {"image_size": recipe.image_size, "device": self.device}
         options |= {"progress": self.progress, "mean": backbone.mean, "std": backbone.std}
         self.train = Loader(data.train, augment=recipe.augment, **options)
@@ -230,7 +292,7 @@ class Training:
             bar = tqdm(initial=self.step, total=self.steps, desc=self.out.name, disable=hidden)
             with bar:
                 for epoch, end in enumerate(self.ends, 1):
-                    if self.step >= end:
+                    if epoch <= self.recorder.epochs:
                         continue  # before we resumed
                     model.train()
                     while self.step < end:
@@ -297,22 +359,51 @@ class Training:
     def end_epoch(self, epoch: int) -> dict:
         """Evaluate what is due, and record the epoch."""
         self.check()
-        every, found = self.recipe.evaluate_every, {}
-        if self.val is not None:
-            found["val_scores"] = evaluate(self.model, self.val, ranks=self.ranks)
-            found["val_targets"] = self.data.val.labels.dense()
-            if self.recipe.keep == "best":
-                self._keep_if_best(epoch, found)
-        last = epoch == len(self.ends)
+        recipe, found, last = self.recipe, {}, epoch == len(self.ends)
+        due = epoch % recipe.validate_every == 0 or (last and not recipe.refit)
+        if self.val is not None and (due or recipe.keep == "best"):
+            (found["val_scores"],) = evaluate(self.model, self.val, ranks=self.ranks)
+            if recipe.keep == "best":
+                self._keep_if_best(epoch, found["val_scores"])
         if last and self.kept:
             self.model.load_state_dict(self.kept)
-        if last or (every is not None and epoch % every == 0):
-            found["scores"] = evaluate(self.model, self.test, ranks=self.ranks)
-            found["targets"] = self.data.test.labels.dense()
-        return self.recorder.epoch(**found)
+        if last and recipe.refit:
+            found |= self.second_stage()
+        elif last or (recipe.evaluate_every and epoch % recipe.evaluate_every == 0):
+            (found["scores"],) = evaluate(self.model, self.test, ranks=self.ranks)
+        splits = {"": self.data.test, "val_": self.data.val}
+        return self.recorder.epoch(
+            **found,
+            **{f"{k}targets": splits[k].labels.dense() for k in splits if f"{k}scores" in found},
+        )
 
-    def _keep_if_best(self, epoch: int, found: dict) -> None:
-        ap = average_precision(found["val_scores"], found["val_targets"])
+    def second_stage(self) -> dict[str, Tensor]:
+        """Re-fit the head, with the backbone as trained and part of the way back, and score it."""
+        recipe, own, found = self.recipe, self.model.head, {}
+        options = {"ranks": self.ranks, "progress": self.progress}
+        for name, share in (("refit", 0.0), ("interpolated", recipe.interpolation)):
+            if name == "interpolated":
+                if not share:
+                    continue
+                interpolate(self.model.backbone, self.start, share)
+            head, shrinkage = refit(self.model, self.train, shrinkage=recipe.shrinkage, **options)
+            heads = {"own": own} if self.step and not share else {}  # untrained, it is random
+            heads[name] = head
+            for key, split, loader in (
+                ("", self.data.test, self.test),
+                ("val_", self.data.val, self.val),
+            ):
+                if loader is not None:
+                    scores = evaluate(self.model, loader, list(heads.values()), **options)
+                    for classifier, each in zip(heads, scores, strict=True):
+                        self.recorder.stage(classifier, f"{key}ap", each, split.labels.dense())
+                    found[f"{key}scores"] = scores[-1]
+        self.recorder.summary["shrinkage"] = shrinkage
+        self.model.head = head.train()
+        return found
+
+    def _keep_if_best(self, epoch: int, scores: Tensor) -> None:
+        ap = average_precision(scores, self.data.val.labels.dense())
         mean = group_map(ap, {})["mAP"]
         if mean > self.best:
             self.best, self.recorder.summary["kept_epoch"] = mean, epoch
@@ -322,8 +413,10 @@ class Training:
         """Write weights and summary, and drop the checkpoints."""
         if not self.ranks.first:
             return
+        if self.bank:
+            self.model = Classifier(self.bank.backbone, self.model.head)
         weights = {key: value.cpu() for key, value in self.model.state_dict().items()}
-        write_atomically(self.out / "model.pt", lambda part: _save_torch(weights, part))
+        write_atomically(self.out / "model.pt", lambda part: save_torch(weights, part))
         self.recorder.finish()
         for name in (CHECKPOINT, PREVIOUS):
             (self.out / name).unlink(missing_ok=True)
@@ -349,102 +442,3 @@ class Training:
             getattr(self, name).load_state_dict(state[name])
         for name in ("step", "best", "kept", "random"):
             setattr(self, name, state[name])
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, loader: Loader, *, batch_size: int = 256, ranks: Ranks | None = None
-) -> Tensor:
-    """Score every image of a loader's split, each by one of the processes.
-
-    Returns:
-        ``(N, C)`` logits on the CPU; the model is left in training mode if it was.
-    """
-    training, device, ranks = model.training, loader.device, ranks or Ranks()
-    model.eval()
-    index = torch.arange(ranks.rank, len(loader.split), ranks.size).split(batch_size)
-    with autocast(device):
-        scores = [model(images).float() for images, _ in loader.batches(index)]
-    model.train(training)
-    return ranks.interleaved(torch.cat(scores).cpu(), len(loader.split))
-
-
-class Divergence:
-    """Notice the first step whose logits, loss or gradient are not finite, without waiting."""
-
-    def __init__(self, class_names: Sequence[str], device: torch.device):
-        self.class_names = class_names
-        self._step = torch.full((), -1, device=device)
-        self._wrong = torch.zeros(len(class_names), dtype=torch.bool, device=device)
-
-    def see(self, step: int, *values: Tensor) -> None:
-        """Take in a step's logits ``(B, C)``, or scalars such as its loss and gradient norm."""
-        for value in values:
-            finite = value.detach().isfinite()
-            wrong = ~finite.all(0) if finite.ndim == 2 else torch.zeros_like(self._wrong)
-            first = ~finite.all() & (self._step < 0)
-            self._step = torch.where(first, step, self._step)
-            self._wrong = torch.where(first, wrong, self._wrong)
-
-    def check(self, images: Callable[[int], Sequence[int]], advice: str) -> None:
-        """Raise if any step so far went wrong, naming its images. Waits for the device."""
-        step = self._step.item()
-        if step < 0:
-            return
-        names = [self.class_names[c] for c in self._wrong.nonzero().flatten().tolist()]
-        what = f"the logits of {', '.join(names[:3])}" if names else "the loss or its gradient"
-        more = f" and {len(names) - 3} more classes" if len(names) > 3 else ""
-        shown = ", ".join(map(str, images(step)[:8]))
-        raise InputError(
-            f"{what}{more} became infinite or NaN in step {step + 1}, on training images {shown} "
-            f"(numbers from 0); {advice}"
-        )
-
-
-def save_checkpoint(folder: Path, state: dict) -> None:
-    """Write ``checkpoint.pt``; the one before stays, as ``checkpoint.previous.pt``.
-
-    Raises:
-        InputError: if it cannot be written; the earlier checkpoints are unchanged.
-    """
-
-    def write(part: Path) -> None:
-        _save_torch(state, part)
-        if (folder / CHECKPOINT).exists():
-            (folder / CHECKPOINT).replace(folder / PREVIOUS)
-
-    write_atomically(folder / CHECKPOINT, write)
-
-
-def load_checkpoint(folder: Path) -> dict | None:
-    """Read the newest whole checkpoint of a run's folder, on the CPU; None if there never was one.
-
-    Raises:
-        InputError: if there are checkpoints, but none is whole.
-    """
-    paths = [path for name in (CHECKPOINT, PREVIOUS) if (path := folder / name).exists()]
-    for path in paths:
-        try:
-            with zipfile.ZipFile(path) as archive:  # torch.load does not look at checksums
-                if broken := archive.testzip():
-                    raise zipfile.BadZipFile(broken)
-        except (OSError, EOFError, zipfile.BadZipFile):
-            log.warning("%s is damaged; the one before it is used if there is one", path)
-            continue
-        # Nothing but tensors, numbers, strings, lists and dictionaries is read.
-        return torch.load(path, map_location="cpu", weights_only=True)
-    if paths:
-        raise InputError(
-            f"{' and '.join(map(str, paths))} are damaged, so the training cannot go on from "
-            "there; start again with overwrite"
-        )
-    return None
-
-
-def _save_torch(value, path: Path) -> None:
-    buffer = io.BytesIO()  # on a full disk torch.save raises RuntimeError, not OSError
-    torch.save(value, buffer)
-    with path.open("wb") as file:
-        file.write(buffer.getvalue())
-        file.flush()
-        os.fsync(file.fileno())

@@ -2,8 +2,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+import ltml
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+settings.register_profile("ltml", deadline=None)  # a busy machine is no failure
+settings.load_profile("ltml")
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +18,21 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no ../shared/data beside the checkout: real photos are not at hand")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", params=["voc", "coco"])
+def real_labels(request, shared_data) -> tuple[str, ltml.LabelMatrix]:
+    """Name and training labels of VOC-LT and of COCO-LT."""
+    text = (shared_data / "label_lists" / f"{request.param}_lt_train.csv").read_text()
+    rows = [[int(c) for c in line.split(",")[1].split()] for line in text.splitlines()[1:]]
+    names = [f"class {c}" for c in range({"voc": 20, "coco": 80}[request.param])]
+    return request.param, ltml.LabelMatrix.from_lists(rows, names)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ltml.LongTailData:
+    """Pictograms that train in a second."""
+    return ltml.load("pictograms", scale=0.1, image_size=24, test_images=80)
 
 
 @pytest.fixture(autouse=True)

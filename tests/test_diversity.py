@@ -21,7 +21,8 @@ def by_loops(dem, x, partner=None, u=None):
     f = torch.zeros(B, C, D)
     for i in range(B):
         for c in range(C):
-            s = torch.stack([dem.tau * (w[c] / w[c].norm()) @ xl for xl in locations[i].T])
+            lengths = w[c].norm() * locations[i].mean(1).norm()
+            s = torch.stack([dem.tau * w[c] @ xl / lengths for xl in locations[i].T])
             a = s.exp() / s.exp().sum()
             attended = sum(a_l * x_l for a_l, x_l in zip(a, locations[i].T, strict=True))
             f[i, c] = locations[i].mean(1) + dem.kappa * attended

@@ -17,7 +17,7 @@ from ltml import InputError, LabelMatrix, LongTailData, Recipe, Run, Split, data
 from ltml.backbones import Classifier
 from ltml.recorder import claimed
 from ltml.sampler import UniformSampler
-from ltml.train import CHECKPOINT, load_checkpoint
+from ltml.checkpoint import CHECKPOINT, load_checkpoint
 
 RECIPE = Recipe(batch_size=16, steps=24, warmup=5)
 

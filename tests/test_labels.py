@@ -50,7 +50,7 @@ def test_groups_use_the_benchmarks_bounds():
         "medium": [1, 2],
         "tail": [3, 4],
     }
-    assert labels.group_of_class(head=99).tolist() == ["head", "head", "medium", "tail", "tail"]
+    assert labels.group_of_class().tolist() == ["head", "medium", "medium", "tail", "tail"]
     with pytest.raises(InputError, match=r"head=5, tail=20"):
         labels.groups(head=5)
 
@@ -87,7 +87,8 @@ def test_rates_and_holders_are_those_of_the_dense_matrix(Y, data):
 def test_shows_counts_and_not_its_arrays():
     labels = LabelMatrix.from_lists([[0]] * 150 + [[1]] * 3, ["person", "<sheep>"])
     assert repr(labels) == "LabelMatrix(153 images, 2 classes: 1 head, 0 medium, 1 tail)"
-    assert "&lt;sheep&gt;</td><td>tail</td><td>3" in labels._repr_html_()
+    row = labels._repr_html_().replace(" ", "").replace("\n", "")
+    assert "&lt;sheep&gt;</td><td>tail</td><td>3" in row
 
 
 @pytest.mark.parametrize(

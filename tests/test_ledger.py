@@ -5,6 +5,7 @@ from torch import nn
 from torch.amp import GradScaler
 
 from ltml import DynamicGradientBalancing, GradientLedger, InputError
+from ltml.ledger import gradient_imbalance
 
 
 def batches(seed=0, steps=3, B=8, C=5):
@@ -31,8 +32,6 @@ def test_bce_sums_by_hand():
     assert np.allclose(record.positive, positive, atol=1e-6)
     assert np.allclose(record.negative, negative, atol=1e-6)
     assert np.isnan(record.weight).all()
-    total = positive + negative
-    assert record.imbalance == pytest.approx(float(total.max() / total.min()), rel=1e-6)
 
 
 def odd_loss(logits, targets):
@@ -108,8 +107,6 @@ def test_bad_input_is_named():
     logits = torch.zeros(2, 5, requires_grad=True)
     with pytest.raises(InputError, match=r"needs the classifier; give watch\(weight=...\)"):
         GradientLedger(5, interference=True).watch(logits, torch.zeros(2, 5))
-    with pytest.raises(InputError, match="interference=True"):
-        _ = ledger.read().cosines
 
 
 def test_full_balancing_drives_the_ledger_to_equal_classes():
@@ -129,7 +126,8 @@ def test_full_balancing_drives_the_ledger_to_equal_classes():
             logits = (torch.logit(rate) + noise).requires_grad_()
             ledger.watch(logits, targets)
             loss(logits, targets).backward()
-        imbalance[name] = ledger.read().imbalance
+        record = ledger.read()
+        imbalance[name] = gradient_imbalance(record.positive + record.negative)
     assert imbalance["bce"] > 8
     assert imbalance["dgb"] < 1.2
 

@@ -158,10 +158,9 @@ def test_a_run_without_gradient_is_said(tmp_path):
 
 
 def test_cosines_keep_the_order_of_classes():
-    classes = pd.DataFrame({"class": ["b", "a"], "group": "tail", "count": [1, 5]})
-    cosine = np.array([[1, -0.5], [-0.5, 1]])
-    figure = live.interference(frames.interference(cosine, np.array([2.0, 3.0]), classes))
-    (trace,) = figure.data
-    assert list(trace.x) == ["a", "b"]
+    rows = [("b", "b", 3.0, 1.0), ("b", "a", 3.0, -0.5), ("a", "b", 2.0, 0.25), ("a", "a", 2.0, 1)]
+    frame = pd.DataFrame(rows, columns=["class", "other", "norm", "cosine"]).assign(run="one")
+    (trace,) = live.interference(frame).data
+    assert list(trace.x) == ["b", "a"]
     assert trace.customdata[0][0] == 3.0
-    assert np.array_equal(trace.z, cosine)
+    assert np.array_equal(trace.z, [[1, -0.5], [0.25, 1]])

@@ -11,8 +11,8 @@ from feature_records import make_record
 mpl.use("Agg")
 
 
-from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix, Run, plots
-from ltml.audit import frontier
+from ltml import ClassAwareSampler, FeatureRecord, InputError, LabelMatrix, Run, plots
+from ltml.features import SplitFeatures
 from ltml.plots import frames
 
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
@@ -54,13 +54,6 @@ def calibration():
     return pd.DataFrame(rows, columns=["group", "bin", "predicted", "observed", "count", "error"])
 
 
-def pairs(runs):
-    classes = runs[0].classes
-    A = np.random.default_rng(0).standard_normal((len(classes), 8))
-    norm = np.linalg.norm(A, axis=1)
-    return frames.interference(A @ A.T / norm / norm[:, None], norm, classes)
-
-
 def heights(ax, marker):
     """Heights of the points drawn with a marker, on all axes."""
     lines = [x for x in ax.lines if x.get_marker() == marker and len(x.get_xdata())]
@@ -86,30 +79,17 @@ def wide(run, classes):
 
 
 def test_every_figure_draws_on_its_own_axes_and_on_given_ones(runs, table, record, labels):
-    parts = pd.DataFrame(
-        {"part": "a", "group": ["head", "medium", "tail"] * 2, "seed": [0] * 3 + [1] * 3}
-    ).assign(difference=range(6))
     for plot in (
         lambda **o: plots.label_counts(runs[0], **o),
         lambda **o: plots.gradient_magnitudes(runs[0], **o),
         lambda **o: plots.gradient_heatmap(runs[0], **o),
-        lambda **o: plots.class_history(runs[0], "crown", **o),
-        lambda **o: plots.interference(pairs(runs), **o),
         lambda **o: plots.class_ap(runs, **o),
         lambda **o: plots.group_bars(runs, **o),
-        lambda **o: plots.group_dots(runs, **o),
         lambda **o: plots.ablation(table, **o),
-        lambda **o: plots.differences(parts, **o),
-        lambda **o: plots.imbalance_against_map(table, **o),
         lambda **o: plots.reliability(calibration(), **o),
-        lambda **o: plots.cooccurrence(labels, **o),
         lambda **o: plots.class_rates(labels, **o),
         lambda **o: plots.group_balance(labels, **o),
-        lambda **o: plots.rate_sources(GroupSampler(labels, **OPTIONS), **o),
-        lambda **o: plots.frontier(frontier(labels, [0, 0.1]), **o),
         lambda **o: plots.feature_diversity(record, **o),
-        lambda **o: plots.class_map(record, **o),
-        lambda **o: plots.nearest_images(record, "a", **o),
     ):
         fig, ax = plot()
         assert title(ax)
@@ -139,22 +119,10 @@ def test_gradients(runs):
 
 
 def test_gradients_of_two_runs_share_their_axes(runs):
-    _, (first, second) = plots.gradient_magnitudes(runs, mark="star")
+    _, (first, second) = plots.gradient_magnitudes(runs)
     assert first.get_ylim() == second.get_ylim()
     for ax, run in zip((first, second), runs, strict=True):
         assert np.allclose(heights(ax, "o"), run.classes.grad_pos)
-    with pytest.raises(InputError, match="ax holds 1 axes; give 2"):
-        plots.gradient_magnitudes(runs, ax=first)
-
-
-def test_order_by_gradient_sorts_by_what_is_shown(runs):
-    for show, marker in (("positive", "o"), ("ratio", "D"), ("total", "s"), ("negative", "v")):
-        _, ax = plots.gradient_magnitudes(runs[0], show=show, order="gradient", epoch=3, log=False)
-        assert (np.diff(heights(ax, marker)) <= 0).all()
-    _, ax = plots.gradient_magnitudes(runs[0], order="gradient")
-    assert (np.diff(heights(ax, "o") + heights(ax, "v")) <= 0).all()
-    names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names[-3:] == ["head", "medium", "tail"]  # scattered: no names above
 
 
 def test_the_heatmap_has_shares_that_fade_with_the_gradient(runs):
@@ -177,39 +145,6 @@ def test_the_heatmap_has_shares_that_fade_with_the_gradient(runs):
     assert len(scales) == 1
 
 
-def test_history_is_per_step_and_says_the_ap(runs):
-    _, ax = plots.class_history(runs[0], "crown")
-    rows = runs[0].per_class.query("`class` == 'crown'")
-    steps = np.diff(runs[0].metrics.step, prepend=0)
-    assert np.allclose(heights(ax, "o"), rows.grad_pos / steps)
-    assert np.allclose(heights(ax, "v"), rows.grad_neg / steps)
-    right = ax.figure.axes[1]
-    assert np.allclose(heights(right, "s"), 100 * rows.ap)
-    assert f"AP {100 * rows.ap.iloc[-1]:.0f} %" in title(ax)
-    with pytest.raises(InputError, match="class 'dog' is unknown"):
-        plots.class_history(runs[0], "dog")
-
-
-def test_balancing(runs):
-    frame = frames.balanced(runs[0], strength=0.7)
-    _, (above, below) = plots.balancing(runs[0], strength=0.7)
-    positive, negative = (frame[frame.side == side] for side in ("positive", "negative"))
-    assert np.allclose(heights(above, "o"), positive.weight)
-    assert np.allclose(heights(above, "v"), negative.weight)
-    assert np.allclose(heights(below, "v"), negative.after)
-    assert np.allclose(heights(below, "_"), frame.before)
-    ratios = [frames.largest_over_smallest(frame[when]) for when in ("before", "after")]
-    assert f"{ratios[0]:.3g} before, {ratios[1]:.3g} after" in title(below)
-
-
-def test_interference(runs):
-    frame = pairs(runs)
-    _, ax = plots.interference(frame)
-    assert np.allclose(ax.collections[0].get_array().ravel(), frame.cosine)
-    apart = frame[(frame.group == "head") & (frame.other_group == "tail")].cosine.mean()
-    assert title(ax).endswith(f"mean cosine {apart:+.2f}")
-
-
 def test_average_precision(runs):
     _, ax = plots.class_ap(runs)
     assert np.allclose(heights(ax, "o"), 100 * runs[0].classes.ap)
@@ -228,13 +163,19 @@ def test_bars_of_groups(runs):
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["baseline", "method"]
 
 
-def test_dots_rank_the_runs_by_their_map(runs):
-    worse = replace(runs[0], path=Path("worse"), summary={"mAP": 0.1, "head": 0.3, "tail": None})
-    _, ax = plots.group_dots([runs[1], worse, runs[0]])
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["worse", "baseline", "method"]
-    (head,) = [x for x in ax.lines if x.get_marker() == "s"]
-    assert np.allclose(head.get_xdata(), [30, *(100 * run.summary["head"] for run in runs)])
-    assert title(ax).endswith("in the tail (best of 3)")
+def with_summary(run, name, mAP, tail):
+    return replace(run, path=Path(name), summary=run.summary | {"mAP": mAP, "tail": tail})
+
+
+def test_titles_of_bars_do_not_hide_a_loss(runs):
+    pooling, attention, fusion = (
+        with_summary(runs[0], *row)
+        for row in (("pooling", 0.5, 0.3), ("attention", 0.7, 0.5), ("fusion", 0.68, 0.43))
+    )
+    _, ax = plots.group_bars([pooling, attention, fusion])
+    assert title(ax) == "Tail mAP against pooling: +20.0 (attention), +13.0 (fusion)"
+    _, ax = plots.group_bars([attention, with_summary(runs[0], "other", 0.71, 0.43)])
+    assert title(ax) == "other: +1.0 mAP, but -7.0 in the tail against attention"
 
 
 def test_dots_of_an_ablation_have_deviations(table):
@@ -248,42 +189,6 @@ def test_dots_of_an_ablation_have_deviations(table):
     assert np.allclose(np.ptp(ends, axis=1), 2 * by.std()["tail"][order])
 
 
-def test_curves_have_a_panel_for_each_group(runs):
-    _, axes = plots.training_curves(runs)
-    for ax, group in zip(axes, ("head", "medium", "tail"), strict=True):
-        for run, line in zip(runs, ax.lines, strict=True):
-            assert np.array_equal(line.get_xdata(), run.metrics.step)
-            assert np.allclose(line.get_ydata(), 100 * run.metrics[group])
-    tails = runs[1].metrics.set_index("step")["tail"]
-    step = tails[tails >= tails.max() / 2].index[0]
-    assert axes[0].figure.get_suptitle().endswith(f"({50 * tails.max():.0f} %) at step {step}")
-    val = {f"val_{name}": 0.5 for name in ("mAP", "head", "medium", "tail")}
-    _, axes = plots.training_curves(replace(runs[0], metrics=runs[0].metrics.assign(**val)))
-    assert [line.get_linestyle() for line in axes[0].lines] == ["-", ":"]
-    with pytest.raises(InputError, match="ax holds 2 axes; give 3"):
-        plots.training_curves(runs, axes=axes[:2])
-
-
-def test_differences_show_every_seed_and_the_mean():
-    values = {"head": [-1.0, 0.0, 4.0], "medium": [1.0, 1.0, 1.0], "tail": [2.0, 6.0, 7.0]}
-    rows = [("a\nfor b", g, s, x) for g, each in values.items() for s, x in enumerate(each)]
-    _, ax = plots.differences(pd.DataFrame(rows, columns=["part", "group", "seed", "difference"]))
-    (seeds,) = [x for x in ax.lines if x.get_marker() == "|"]
-    assert seeds.get_xdata().tolist() == np.concatenate(list(values.values())).tolist()
-    assert title(ax) == "Most in the tail: a, for b (+5.0)"
-
-
-def test_imbalance_stands_against_the_mean_map_of_each_setting(table):
-    _, ax = plots.imbalance_against_map(table, group="tail")
-    means = table.groupby(["sampler", "loss", "diversity"])[["gradient_imbalance", "tail"]].mean()
-    drawn, means = np.asarray(ax.collections[0].get_offsets()), means.to_numpy()
-    assert np.allclose(drawn[np.lexsort(drawn.T)], means[np.lexsort(means.T)])
-    rho = pd.DataFrame(means).corr("spearman").iloc[0, 1]
-    assert f"{rho:+.2f} ({len(means)} settings)" in title(ax)
-    with pytest.raises(InputError, match="group='rare' is unknown"):
-        plots.imbalance_against_map(table, group="rare")
-
-
 def test_reliability():
     frame = calibration()
     _, ax = plots.reliability(frame)
@@ -293,14 +198,6 @@ def test_reliability():
     assert title(ax) == "Off by 10.0 (head), 10.0 (tail) percentage points"
 
 
-def test_cooccurrence(labels):
-    _, ax = plots.cooccurrence(labels)
-    share = labels.cooccurrence()
-    assert np.allclose(ax.collections[0].get_array().reshape(7, 7), share)
-    mean = (share - np.eye(7)).sum(0) / 6  # over the other classes
-    assert title(ax).startswith(f"a is on {100 * mean[0]:.0f} % of the images of another class")
-
-
 def test_class_rates(labels):
     _, ax = plots.class_rates(labels)
     frame = frames.class_rates(labels)
@@ -308,9 +205,6 @@ def test_class_rates(labels):
         rates = frame.rate[frame.sampler == name]
         assert np.allclose(heights(ax, marker), rates)
         assert f"{rates.max() / rates.min():.3g} ({name})" in title(ax)
-    audit = ClassAwareSampler(labels, **OPTIONS).audit(400)
-    _, ax = plots.class_rates(audit)
-    assert np.allclose(heights(ax, "_"), audit.realised)
 
 
 def test_group_balance_says_the_ratios_of_the_audit(labels):
@@ -323,31 +217,9 @@ def test_group_balance_says_the_ratios_of_the_audit(labels):
         assert np.allclose(heights(ax, "^"), 1, atol=1e-4) == (draws == "own")
 
 
-def test_sources(labels):
-    sampler = GroupSampler(labels, uniform=0.3, **OPTIONS)
-    _, ax = plots.rate_sources(sampler)
-    frame = frames.rate_sources(sampler)
-    bars = [bar.get_height() for bars in ax.containers for bar in bars]
-    assert np.allclose(bars, frame.rate)
-    top = frame[frame["class"] == "a"]
-    other = 1 - top.rate[top.source == "head"].sum() / top.rate.sum()
-    assert title(ax).startswith(f"{100 * other:.0f} % of the a images")
-
-
-def test_frontier(labels):
-    compared = ClassAwareSampler(labels, **OPTIONS).audit()
-    _, ax = plots.frontier(frontier(labels, [1, 0, 0.1]), compare=compared)
-    frame = frames.frontier(frontier(labels, [1, 0, 0.1]), compare=compared)
-    head = frame[(frame.group == "head") & frame.ridge.notna()]
-    (line,) = [x for x in ax.lines if x.get_marker() == "s"]
-    assert np.allclose(line.get_xydata(), head[["effective", "ratio"]])
-    assert np.allclose(heights(ax, "X"), compared.groups.own_ratio)
-    assert title(ax).startswith(f"Exact balance leaves {head.effective.iloc[0]:.0f} % (head)")
-
-
 def test_diversity_has_standard_errors(record):
     frame = frames.diversity(record, split="train", size=4)
-    _, ax = plots.feature_diversity(record, split="train", size=4, highlight="c")
+    _, ax = plots.feature_diversity(record, split="train", size=4)
     points, _, (bars,) = ax.containers[0].lines
     assert np.allclose(points.get_ydata(), frame.value)
     wanted = frame.error[frame.error.notna()]
@@ -355,37 +227,34 @@ def test_diversity_has_standard_errors(record):
     assert np.allclose([x for x in found if np.isfinite(x)], wanted)
     means = frame.groupby("group").value.mean()
     assert f"vendi of 4 images: {means['head']:.2f} (head)" in title(ax)
-    box = ax.patches[-1].get_extents().transformed(ax.transData.inverted())
-    assert frame["class"][round(box.x0 + 0.5)] == "c"
-
-
-def test_the_map_shows_groups_or_chosen_classes(record):
-    frame = frames.class_map(record)
-    _, ax = plots.class_map(record)
-    assert np.allclose(ax.collections[0].get_offsets(), frame[["x", "y"]])
-    assert {text.get_text() for text in ax.texts} == set(record.classes["class"])
-    right = 100 * frame.nearest_own[frame.group == "tail"].mean()
-    assert f"{right:.0f} % (tail)" in title(ax)
-    _, ax = plots.class_map(record, classes=["a", "b"])
-    names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["a", "b", "other classes"]
-    for classes, message in ((["x"], "class 'x' is unknown"), (list("abcdefgh"), "up to 7")):
-        with pytest.raises(InputError, match=message):
-            plots.class_map(record, classes=classes)
 
 
 def test_nearest_images_are_marked_as_right_or_wrong(record):
-    frame, part = frames.nearest(record, "c"), record.split("test")
-    _, ax = plots.nearest_images(record, "c")
-    for image, row in zip(ax.child_axes, frame.itertuples(), strict=True):
-        assert np.array_equal(image.images[0].get_array(), part.thumbnails[row.image])
-        said = image.get_xlabel()
-        if row.rank:
-            assert said.startswith(f"{'✓' if row.holds else '✗'} {row.similarity:.2f}")
-        else:
-            assert said.startswith(f"score {row.score:+.1f}")
-    hold = part.labels[part.neighbors[part.rows(2), :6], 2].mean()
-    assert f"{100 * hold:.0f} % of its 8 images' 6 nearest" in title(ax)
+    part, c = record.split("test"), 2
+    rows = part.rows(c)
+    order = rows[np.argsort(-part.score[rows])]
+    fig, axes = plots.nearest_images(record, "c")
+    for row, line in zip([order[0], order[3], order[-1]], axes, strict=True):
+        images = [part.image[row], *part.neighbors[row, :6]]
+        for k, (ax, image) in enumerate(zip(line, images, strict=True)):
+            assert np.array_equal(ax.images[0].get_array(), part.thumbnails[image])
+            mark = "✓" if part.labels[image, c] else "✗"
+            said, others = ax.get_xlabel().split("\n", 1)
+            close = f"{mark} {part.similarity[row, k - 1]:.2f}"
+            assert said == (close if k else f"score {part.score[row]:+.1f}")
+            held = record.classes["class"][part.labels[image].astype(bool)]
+            assert others == ", ".join(name for name in held if name != "c")
+    assert fig.get_suptitle().startswith("c, test")
+
+
+def test_a_class_without_an_image_on_record_is_said(record):
+    part = record.split("test")
+    few = {name: getattr(part, name)[:1].copy() for name in SplitFeatures.__annotations__}
+    few["neighbors"][:] = -1  # no other image is on record
+    alone = FeatureRecord("few", record.classes, {"test": SplitFeatures(**few)})
+    plots.nearest_images(alone, record.classes["class"][part.cls[0]])
+    with pytest.raises(InputError, match="no positive in the test split"):
+        plots.nearest_images(alone, record.classes["class"][(part.cls[0] + 1) % 10])
 
 
 @pytest.mark.parametrize("classes", [80, pytest.param(1203, marks=pytest.mark.slow)])
@@ -398,9 +267,7 @@ def test_many_classes_draw(runs, classes):
     Y = np.random.default_rng(1).random((300, classes)) < np.geomspace(0.9, 0.02, classes)
     for plot, given in (
         (plots.gradient_heatmap, run),
-        (plots.balancing, run),
         (plots.label_counts, run),
-        (plots.cooccurrence, LabelMatrix(Y)),
         (plots.class_rates, ClassAwareSampler(LabelMatrix(Y), **OPTIONS)),
     ):
         fig, _ = plot(given)
@@ -410,23 +277,10 @@ def test_many_classes_draw(runs, classes):
 
 def test_saved_files_are_the_same_each_time(runs, tmp_path):
     for name in ("a", "b"):
-        plots.save(plots.class_history(runs[0], "cup")[0], tmp_path / name)
+        plots.save(plots.gradient_magnitudes(runs[0])[0], tmp_path / name)
     for kind in ("svg", "png"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "a.svg", "b.png", "b.svg"]
-
-
-@pytest.mark.parametrize("show", ["both", "total", "ratio"])
-def test_no_legend_covers_a_mark(runs, show):
-    fig, ax = plots.gradient_magnitudes(runs[0], show=show, order="gradient")
-    fig.canvas.draw()
-    assert ax.get_legend().get_window_extent().x0 >= ax.get_window_extent().x1 - 1
-
-
-@pytest.mark.parametrize("options", [{"show": "x"}, {"order": "x"}, {"mark": "x"}, {"epoch": 99}])
-def test_bad_options_are_named(runs, options):
-    with pytest.raises(InputError, match=r"x|99"):
-        plots.gradient_magnitudes(runs[0], **options)
 
 
 @pytest.mark.parametrize("before", [False, True])

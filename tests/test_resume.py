@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import InputError, Recipe, data, fit, resume, train
-from ltml.train import CHECKPOINT, PREVIOUS, load_checkpoint, save_checkpoint
+from ltml import InputError, Recipe, checkpoint, data, fit, resume, train
+from ltml.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint, save_checkpoint
 
 # Everything that has a state of its own: DGB's buffers, augmentation, fusion, both moments of Adam.
 RECIPE = Recipe(
@@ -42,14 +42,14 @@ def whole(tiny, tmp_path_factory):
 
 def stop_at(monkeypatch, step):
     """Raise in the middle of a step: after its gradient, before the weights move."""
-    see = train.Divergence.see
+    see = checkpoint.Divergence.see
 
     def stopping(self, at, *values):
         if at == step and len(values) == 2:  # loss and gradient norm
             raise StopError
         see(self, at, *values)
 
-    monkeypatch.setattr(train.Divergence, "see", stopping)
+    monkeypatch.setattr(checkpoint.Divergence, "see", stopping)
 
 
 def interrupted(monkeypatch, step, **options):

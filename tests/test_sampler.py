@@ -2,18 +2,23 @@ import inspect
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.sparse import coo_array
 from scipy.stats import chisquare
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.datasets import FakeData
 from torchvision.transforms import ToTensor
 
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
-from ltml.sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
+from ltml.sampler import (
+    SAMPLERS,
+    ClassAwareSampler,
+    GroupSampler,
+    LateGroupSampler,
+    UniformSampler,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ GROUPS = {"often": [0, 1, 2], "seldom": [3, 4, 5]}
 CASES = {
     "uniform": (UniformSampler, {}),
     "class-aware": (ClassAwareSampler, {}),
-    "group": (GroupSampler, {"groups": GROUPS, "balance": "batch", "ridge": 0.01}),
+    "group": (GroupSampler, {"groups": GROUPS, "ridge": 0.01}),
     "mixed": (GroupSampler, {"groups": GROUPS, "uniform": 0.3, "share": "equal"}),
 }
 
@@ -131,8 +136,6 @@ def test_a_foreign_state_is_refused(make, labels):
     ):
         with pytest.raises(InputError, match=f"state holds {name}"):
             sampler.load_state_dict(state)
-    with pytest.raises(InputError, match="batch in the state is None"):
-        make().load_state_dict({k: v for k, v in state.items() if k != "batch"})
 
 
 def test_images_come_as_often_as_stated(make, labels):
@@ -180,7 +183,6 @@ def test_groups_of_ones_own_change_what_is_said_but_no_batch(labels):
         ({"ridge": -0.1}, "ridge is -0.1"),
         ({"ridge": float("nan")}, "ridge is nan"),
         ({"uniform": 1.0}, "uniform is 1.0"),
-        ({"balance": "world"}, "balance is 'world'"),
         ({"share": "imgaes"}, "share 'imgaes' is unknown; did you mean 'images'"),
         ({"share": {"medium": -1, "tail": 1}}, "share is .* a number >= 0"),
         ({"share": {"medium": 0, "tail": 0}}, "leaves nothing"),
@@ -257,42 +259,59 @@ def test_shares_hold_in_every_batch_and_exactly_over_many(labels, share, uniform
         assert counts.mean() == pytest.approx(quota, abs=2e-3)
 
 
+@pytest.mark.parametrize(("last", "start"), [(0.4, 12), (1.0, 0), (1e-9, 19), (0.33, 13)])
+def test_late_batches_are_those_of_two_samplers(labels, last, start):
+    size, own = {"batch_size": 12, "num_batches": 20}, {"groups": GROUPS, "uniform": 0.3}
+    late = LateGroupSampler(labels, **size, **own, last=last)
+    uniform, group = UniformSampler(labels, **size), GroupSampler(labels, **size, **own)
+    assert list(late) == list(uniform)[:start] + list(group)[start:]
+    assert late.start == start
+    assert (late.drawn_for(start) == group.drawn_for(start)).all()
+    assert start == 0 or set(late.drawn_for(start - 1)) == {-1}
+
+
+@pytest.mark.parametrize("position", [4, 6, 8])  # before, at and after the first group draws
+def test_late_sampling_resumes(labels, position):
+    options = {"batch_size": 12, "num_batches": 10, "groups": GROUPS}
+    sampler, resumed = (LateGroupSampler(labels, **options) for _ in range(2))
+    seen = list(itertools.islice(sampler, position))
+    resumed.load_state_dict(sampler.state_dict())
+    assert [*seen, *resumed] == list(LateGroupSampler(labels, **options))
+
+
+def test_the_late_audit_is_that_of_the_group_draws(labels):
+    options = {"batch_size": 12, "num_batches": 200, "groups": GROUPS}
+    found = LateGroupSampler(labels, **options).audit(12_000)
+    group = GroupSampler(labels, **options)
+    np.testing.assert_array_equal(found.expected, group.audit().expected)
+    counted = np.concatenate([group.indices(batch) for batch in range(120, 1120)])
+    np.testing.assert_allclose(found.realised, labels.dense().numpy()[counted].mean(0))
+
+
+def test_a_state_with_another_late_part_is_refused(labels):
+    short, long = (
+        LateGroupSampler(labels, batch_size=12, num_batches=n, groups=GROUPS) for n in (10, 20)
+    )
+    with pytest.raises(InputError, match="state holds start 6, this sampler has 12"):
+        long.load_state_dict(short.state_dict())
+
+
+@pytest.mark.parametrize("last", [0, 1.1, float("nan")])
+def test_bad_last(labels, last):
+    with pytest.raises(InputError, match="last is"):
+        LateGroupSampler(labels, batch_size=12, last=last)
+
+
 # --- under other libraries ------------------------------------------------------------------
-
-
-def load(dataset, labels):
-    """Batches of a DataLoader with workers, and the images that should be in them."""
-    sampler, again = (GroupSampler(labels, batch_size=12, groups=GROUPS) for _ in range(2))
-    return list(DataLoader(dataset, batch_sampler=sampler, num_workers=2)), list(again)
 
 
 def test_torchvision_data_set(labels):
     data = FakeData(len(labels), (3, 8, 8), transform=ToTensor())
-    loaded, expected = load(data, labels)
-    for (images, targets), batch in zip(loaded, expected, strict=True):
+    sampler, again = (GroupSampler(labels, batch_size=12, groups=GROUPS) for _ in range(2))
+    loaded = DataLoader(data, batch_sampler=sampler, num_workers=2)
+    for (images, targets), batch in zip(loaded, again, strict=True):
         assert images.shape == (12, 3, 8, 8)
         assert targets.tolist() == [data[i][1] for i in batch]
-
-
-def test_hugging_face_data_set(labels):
-    datasets = pytest.importorskip("datasets")
-    loaded, expected = load(datasets.Dataset.from_dict({"image": range(len(labels))}), labels)
-    assert [batch["image"].tolist() for batch in loaded] == expected
-
-
-class Table(Dataset):
-    """Rows of a DataFrame."""
-
-    def __init__(self, frame):
-        self.frame = frame
-
-    def __getitem__(self, index):
-        return self.frame.iloc[index].to_dict()
-
-
-def test_data_set_over_pandas(labels):
-    loaded, expected = load(Table(pd.DataFrame({"image": range(len(labels))})), labels)
-    assert [batch["image"].tolist() for batch in loaded] == expected
 
 
 def test_accelerate(labels):

@@ -13,7 +13,8 @@ from ltml.build import completed
 from ltml.data.holdout import with_holdout
 from ltml.data.loader import Loader
 from ltml.run import METRICS, PER_CLASS, VALIDATION
-from ltml.train import evaluate, lr_factor, make_optimizer
+from ltml.build import lr_factor, make_optimizer
+from ltml.refit import evaluate
 
 TINY = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1)
 
@@ -62,7 +63,7 @@ def test_a_run_holds_what_it_promises(run, tiny):
 def test_the_saved_model_makes_the_reported_scores(run, tiny):
     model = build_model(Recipe.from_dict(run.recipe), tiny.train.labels)
     model.load_state_dict(run.state_dict())
-    scores = evaluate(model, Loader(tiny.test, image_size=24))
+    scores = evaluate(model, Loader(tiny.test, image_size=24))[0]
     from sklearn.metrics import average_precision_score
 
     truth = tiny.test.labels.dense().numpy()
@@ -203,7 +204,7 @@ def test_the_best_epoch_by_validation_is_kept_and_tested(tiny, tmp_path):
     model = build_model(Recipe.from_dict(run.recipe), split.train.labels)
     model.load_state_dict(run.state_dict())
     for name, part in (("val_mAP", split.val), ("mAP", split.test)):
-        scores = evaluate(model, Loader(part, image_size=24))
+        scores = evaluate(model, Loader(part, image_size=24))[0]
         found = train.average_precision(scores, part.labels.dense())
         row = run.metrics.iloc[best - 1 if name == "val_mAP" else -1]
         assert np.nanmean(found) == pytest.approx(row[name], abs=1e-6)

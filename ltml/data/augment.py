@@ -8,19 +8,14 @@ from torchvision.transforms import v2
 __all__ = ["AUGMENTATIONS", "RandomColor", "RandomCrop", "RandomShift"]
 
 
-class _PerImage(v2.Transform):
-    """A torchvision transform that samples parameters for each image, not once for the batch.
-
-    ``generator`` is what they are sampled from; None: torch's own.
-    """
-
-    generator: torch.Generator | None = None
+class _Random:
+    generator: torch.Generator | None = None  # None: torch's own
 
     def _rand(self, images: Tensor, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=images.device)
 
 
-class RandomShift(_PerImage):
+class RandomShift(_Random):
     """Shift each image by whole pixels, its edge repeated, and mirror it: sharp as it was.
 
     Args:
@@ -29,28 +24,23 @@ class RandomShift(_PerImage):
     """
 
     def __init__(self, *, shift: float = 0.08, flip: float = 0.5):
-        super().__init__()
         self.shift, self.flip = shift, flip
 
-    def make_params(self, flat_inputs) -> dict:
-        """Sample the row and column that each pixel comes from, ``(B, H)`` and ``(B, W)``."""
-        (B, _, H, W), device = flat_inputs[0].shape, flat_inputs[0].device
-        u = self._rand(flat_inputs[0], 3, B, 1)
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` of any type -> same shape and type."""
+        (B, channels, H, W), device = images.shape, images.device
+        u = self._rand(images, 3, B, 1)
         most = round(self.shift * max(H, W))
         dy, dx = (u[:2] * (2 * most + 1)).long() - most
         rows = (torch.arange(H, device=device) + dy).clamp(0, H - 1)
         columns = (torch.arange(W, device=device) + dx).clamp(0, W - 1)
-        return {"rows": rows, "columns": torch.where(u[2] < self.flip, columns.flip(1), columns)}
-
-    def transform(self, inpt: Tensor, params: dict) -> Tensor:
-        """``(B, 3, H, W)`` of any type -> same shape and type."""
-        B, channels, H, W = inpt.shape
-        pixel = params["rows"].unsqueeze(2) * W + params["columns"].unsqueeze(1)  # (B, H, W)
+        columns = torch.where(u[2] < self.flip, columns.flip(1), columns)
+        pixel = rows.unsqueeze(2) * W + columns.unsqueeze(1)  # (B, H, W)
         pixel = pixel.view(B, 1, H * W).expand(-1, channels, -1)
-        return inpt.flatten(2).gather(2, pixel).view_as(inpt)
+        return images.flatten(2).gather(2, pixel).view_as(images)
 
 
-class RandomCrop(_PerImage):
+class RandomCrop(_Random):
     """Cut a square out of each image, enlarge it to the image's size, and mirror it.
 
     Args:
@@ -59,27 +49,25 @@ class RandomCrop(_PerImage):
     """
 
     def __init__(self, *, zoom: float = 0.63, flip: float = 0.5):
-        super().__init__()
         self.zoom, self.flip = zoom, flip
 
-    def make_params(self, flat_inputs) -> dict:
-        """Sample one affine matrix for each image, ``(B, 2, 3)``."""
-        images = flat_inputs[0]
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` float -> same shape."""
         u = self._rand(images, 4, len(images))
         side = self.zoom + (1 - self.zoom) * u[0]
         theta = torch.zeros(len(images), 2, 3, device=images.device)
         theta[:, 0, 0] = torch.where(u[1] < self.flip, -side, side)
         theta[:, 1, 1] = side
         theta[:, :, 2] = ((2 * u[2:] - 1) * (1 - side)).T
-        return {"theta": theta}
-
-    def transform(self, inpt: Tensor, params: dict) -> Tensor:
-        """``(B, 3, H, W)`` float -> same shape."""
-        grid = F.affine_grid(params["theta"], list(inpt.shape), align_corners=False)
-        return F.grid_sample(inpt, grid, padding_mode="reflection", align_corners=False)
+        return _crop(images, theta)
 
 
-class RandomColor(_PerImage):
+def _crop(images: Tensor, theta: Tensor) -> Tensor:
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+class RandomColor(_Random):
     """Change brightness, contrast and saturation of each image.
 
     Args:
@@ -87,24 +75,23 @@ class RandomColor(_PerImage):
     """
 
     def __init__(self, strength: float = 0.2):
-        super().__init__()
         self.strength = strength
 
-    def make_params(self, flat_inputs) -> dict:
-        """Sample three factors for each image, ``(3, B, 1, 1, 1)``."""
-        u = self._rand(flat_inputs[0], 3, len(flat_inputs[0]), 1, 1, 1)
-        return {"factors": 1 + self.strength * (2 * u - 1)}
-
-    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` float in [0, 1] -> same."""
-        brightness, contrast, saturation = params["factors"]
-        images = inpt * brightness
-        grey = v2.functional.rgb_to_grayscale(images)
-        # contrast about the image's mean, then saturation about each pixel's grey, as torchvision's
-        mean = grey.mean((1, 2, 3), keepdim=True)
-        images = images * contrast + mean * (1 - contrast)
-        grey = grey * contrast + mean * (1 - contrast)
-        return (images * saturation + grey * (1 - saturation)).clamp(0, 1)
+        u = self._rand(images, 3, len(images), 1, 1, 1)
+        return _colour(images, 1 + self.strength * (2 * u - 1))
+
+
+def _colour(images: Tensor, factors: Tensor) -> Tensor:
+    brightness, contrast, saturation = factors
+    images = images * brightness
+    grey = v2.functional.rgb_to_grayscale(images)
+    # contrast about the image's mean, then saturation about each pixel's grey, as torchvision's
+    mean = grey.mean((1, 2, 3), keepdim=True)
+    images = images * contrast + mean * (1 - contrast)
+    grey = grey * contrast + mean * (1 - contrast)
+    return (images * saturation + grey * (1 - saturation)).clamp(0, 1)
 
 
 # name -> the transforms of a float batch in [0, 1]

@@ -115,11 +115,17 @@ class Loader:
         if keep not in (None, "device", "memory", "files"):
             raise InputError(f"keep={keep!r} is unknown; choose device, memory, files or None")
         self._random = choose("augment", augment, AUGMENTATIONS)()
+        self.mirrors = any(getattr(transform, "flip", 0) for transform in self._random)
         self._plain = v2.Normalize(list(mean), list(std))
         self._augment = v2.Compose([*self._random, self._plain])
         self.split, self.image_size, self.device = split, image_size, torch.device(device)
         self.workers = workers or _cores()
-        self.keep = keep or _where_it_fits(len(split) * 3 * image_size**2, self.device)
+        # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
+        self.maps = isinstance(split.images, Tensor) and split.images.is_floating_point()
+        size = split.images.nbytes if self.maps else len(split) * 3 * image_size**2
+        self.keep = keep or _where_it_fits(size, self.device)
+        if self.maps and self.keep == "files":
+            self.keep = "memory"  # mapped from a file as it is
         self._padded = split.labels.padded().to(self.device)
         self.pixels = None if self.keep == "files" else self._decode_all(progress)
         if self.keep == "device":
@@ -127,7 +133,7 @@ class Loader:
 
     def _decode_all(self, progress: bool) -> Tensor:
         images, size = self.split.images, self.image_size
-        if isinstance(images, Tensor) and images.shape[-2:] == (size, size):
+        if self.maps or (isinstance(images, Tensor) and images.shape[-2:] == (size, size)):
             return images
         out = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
         bar = tqdm(total=len(images), desc="decode", unit="img", disable=not_shown(progress))
@@ -161,23 +167,43 @@ class Loader:
             images ``(B, 3, S, S)`` float, normalised, and targets ``(B, C)`` float.
         """
         numbers = count() if numbers is None else numbers
+        # numbers last: zip takes from its first argument before it sees the end of another
+        for (index, pixels), step in zip(self._kept(indices), numbers, strict=False):
+            random = None if seed is None else generator(seed, "augment", step, self.device)
+            if self.maps:
+                view = 0
+                if random is not None and pixels.shape[1] > 1:
+                    size, device = (len(index),), self.device
+                    view = torch.randint(pixels.shape[1], size, generator=random, device=device)
+                images = pixels[torch.arange(len(index), device=self.device), view].float()
+            elif random is None:
+                images = self._plain(pixels.float() / 255)
+            else:
+                for transform in self._random:
+                    transform.generator = random
+                images = self._augment(pixels.float() / 255)
+            # convolutions are faster so, on CPUs as on GPUs
+            yield images.contiguous(memory_format=torch.channels_last), self.targets(index)
+
+    def views(self, indices: Iterable[Sequence[int] | Tensor]) -> Iterator[Tensor]:
+        """Yield every index batch in all its plain views, ``(B, V, 3, S, S)``: each image, and its
+        mirror image where the augmentation mirrors; of feature maps, those there are."""
+        for _, pixels in self._kept(indices):
+            if self.maps:
+                yield pixels.float()
+            else:
+                images = self._plain(pixels.float() / 255)
+                yield torch.stack([images, images.flip(3)] if self.mirrors else [images], 1)
+
+    def _kept(self, indices) -> Iterator[tuple[Tensor, Tensor]]:
+        """Index batches, and on the device what is kept of their images, or decoded now."""
         indices = (torch.as_tensor(index) for index in indices)
         if (kept := self.pixels) is None:
             batches = self._decoded(indices)
         else:
             batches = ((index, kept[index.to(kept.device)]) for index in indices)
-        # numbers last: zip takes from its first argument before it sees the end of another
-        for (index, pixels), step in zip(batches, numbers, strict=False):
-            images = pixels.to(self.device, non_blocking=True).float() / 255
-            if seed is None:
-                images = self._plain(images)
-            else:
-                random = generator(seed, "augment", step, self.device)
-                for transform in self._random:
-                    transform.generator = random
-                images = self._augment(images)
-            # convolutions are faster so, on CPUs as on GPUs
-            yield images.contiguous(memory_format=torch.channels_last), self.targets(index)
+        for index, pixels in batches:
+            yield index, pixels.to(self.device, non_blocking=True)
 
     def _decoded(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Decode each index batch, a few batches ahead of use."""
@@ -225,8 +251,12 @@ def _where_it_fits(size: int, device: torch.device) -> str:
     """Choose where ``size`` bytes are kept so that at most half of what is free is taken."""
     if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
         return "device"
+    return "memory" if size < free_memory() / 2 else "files"
+
+
+def free_memory() -> int:
+    """Bytes of memory that nobody uses."""
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not told on this system
-        free = 8 * 2**30
-    return "memory" if size < free / 2 else "files"
+        return 8 * 2**30

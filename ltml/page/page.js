@@ -215,9 +215,11 @@ const VIEWS = {
   interference() {
     const { runs, figure } = pair("interference"), parts = runs.map((run) => D.interference[run.title]);
     if (parts.includes(undefined)) throw new Refusal("Interference is not recorded for this run; choose another.");
+    const apart = parts.flatMap(({ names, cosine }) => Array.from(floats(cosine), (x, i) => (i % (names.length + 1) ? Math.abs(x) || 0 : 0)));
+    const limit = Math.min(Math.max(most(apart), 0.1), 1); // as in plots/live.py
     for (const trace of figure.data) {
       const { names, norm, cosine } = parts[trace.meta.row], places = names.map(esc), C = names.length;
-      Object.assign(trace, { x: places, y: places, z: rows(floats(cosine), C), customdata: norm.map((n) => Array(C).fill(n)) });
+      Object.assign(trace, { zmin: -limit, zmax: limit, x: places, y: places, z: rows(floats(cosine), C), customdata: norm.map((n) => Array(C).fill(n)) });
     }
     classAxis(figure, parts[0]);
     return { figure, said: parts.map((part) => part.said).join(" ") };

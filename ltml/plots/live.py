@@ -1,4 +1,7 @@
-"""Live figures (Plotly) of the tables in :mod:`ltml.plots.frames`: they hover, zoom and filter."""
+"""Live figures (Plotly) of the tables in :mod:`ltml.plots.frames`: they hover, zoom and filter.
+
+Each takes the table of its name, where nothing else is said. ``mark`` is a class to point out.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from ltml.errors import InputError
 from ltml.labels import GROUPS
+from ltml.plots.frames import split
 from ltml.plots.style import GREY, GROUP_COLORS, NEGATIVE, POSITIVE, RUN_COLORS
 
 __all__ = [
@@ -64,22 +68,17 @@ def gradient_magnitudes(
     span: tuple[float, float] | None = None,
     mark: str | None = None,
 ) -> go.Figure:
-    r"""Plot each class's gradient :math:`\sum |\partial L / \partial z_c|`, a panel for each run.
+    """Plot a key of SHOW of each class's gradients, a panel for each run.
 
-    Args:
-        frame: see :func:`ltml.plots.frames.gradients`.
-        show: ``"both"``, ``"positive"``, ``"negative"``, ``"total"`` or ``"ratio"``.
-        order: ``"count"``, or ``"gradient"``: by what is shown of the first run, descending.
-        log: logarithmic gradient axis.
-        span: ends of the gradient axis; default: those of the frame.
-        mark: class to point out.
+    Classes are in the order of their count, or of the gradient that is shown of the first run;
+    ``span`` are the ends of the gradient axis.
     """
-    tables = _split(frame.assign(ratio=frame.positive / frame.negative))
+    tables = split(frame.assign(ratio=frame.positive / frame.negative))
     figure = _panels(tables)
-    for row, table in enumerate(tables.values(), 1):
+    for row, table in enumerate(tables.values()):
         for field, (name, symbol, color) in FIELDS.items():
-            look = {"meta": {"row": row - 1, "field": field}, "visible": field in SHOW[show]}
-            look |= {"legendgroup": field, "showlegend": row == 1}
+            look = {"meta": {"row": row, "field": field}, "visible": field in SHOW[show]}
+            look |= {"legendgroup": field, "showlegend": row == 0}
             marker = {"symbol": symbol, "color": color}
             _points(figure, table, field, row, name=name, marker=marker, **look)
     title = "positive / negative gradient" if show == "ratio" else "sum of |dL/dz|"
@@ -92,11 +91,7 @@ def gradient_magnitudes(
 
 
 def gradient_span(frame: pd.DataFrame, show: str, log: bool) -> tuple[float, float]:
-    """Return ends of a gradient axis on which all rows of a frame of gradients compare.
-
-    Raises:
-        InputError: if no class has gradient.
-    """
+    """Return ends of a gradient axis on which all rows of a frame of gradients compare."""
     frame = frame.assign(ratio=frame.positive / frame.negative)
     values = frame[[*SHOW[show]]].to_numpy(float)
     values = values[np.isfinite(values) & (values > 0)]
@@ -108,42 +103,31 @@ def gradient_span(frame: pd.DataFrame, show: str, log: bool) -> tuple[float, flo
 
 
 def gradient_heatmap(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
-    """Plot each class's share of the gradient over an equal share, epoch by epoch.
+    """Plot each class's share of the gradient over an equal share, from the gradients' history.
 
     Epochs with little gradient in all are faded: shares of next to nothing say nothing.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.gradient_history`.
-        mark: class to point out.
     """
     ratio = frame.share / frame.equal_share
     frame = frame.assign(ratio=ratio, log=np.log2(ratio.where(ratio > 0)))
-    tables = _split(frame.assign(fade=0.85 * (1 - frame.of_peak.fillna(0))))
-    figure = make_subplots(len(tables), 1, **_rows(tables))
+    tables = split(frame.assign(fade=0.85 * (1 - frame.of_peak.fillna(0))))
+    figure = _panels(tables)
     limit = float(np.clip(np.nanmax(np.abs(frame["log"]), initial=1), 1, 5))  # the same for all
     ticks = np.arange(-5, 6)
     bar = {"title": {"text": "share over<br>an equal one"}, "thickness": 12, "tickvals": ticks}
     bar["ticktext"] = [f"{2.0**t:.3g}×" for t in ticks]
     fades = {"colorscale": [[0, CLEAR], [1, PAPER]], "zmin": 0, "zmax": 1, "showscale": False}
-    for row, table in enumerate(tables.values(), 1):
+    fades["hoverinfo"] = "skip"
+    said = "<b>%{x}</b>, until %{y}<br>%{customdata:.3g} times an equal share<extra></extra>"
+    for row, table in enumerate(tables.values()):
         for field in ("log", "fade"):
             grid = table.pivot(index="step", columns="class", values=field)
-            grid = grid[table["class"].unique()]
-            look = _scale("PuOr_r", limit, bar if row == 1 else None) if field == "log" else fades
-            figure.add_heatmap(
-                x=text(grid.columns),
-                y=[f"step {step}" for step in grid.index],
-                z=grid.to_numpy(),
-                customdata=2 ** grid.to_numpy(),
-                hovertemplate="<b>%{x}</b>, until %{y}<br>%{customdata:.3g} times an equal share"
-                "<extra></extra>",
-                hoverinfo="skip" if field == "fade" else None,
-                meta={"row": row - 1, "field": field},
-                row=row,
-                col=1,
-                **look,
-            )
-    figure.update_traces(hovertemplate=None, selector={"hoverinfo": "skip"})
+            grid, look = grid[table["class"].unique()], fades
+            if field == "log":
+                look = _scale("PuOr_r", limit, bar if row == 0 else None)
+                look |= {"customdata": 2 ** grid.to_numpy(), "hovertemplate": said}
+            places = {"x": text(grid.columns), "y": [f"step {step}" for step in grid.index]}
+            look = look | {"meta": {"row": row, "field": field}}
+            figure.add_heatmap(z=grid.to_numpy(), row=row + 1, col=1, **places, **look)
     figure.update_yaxes(type="category")
     figure.update_layout(height=130 + 190 * len(tables), margin_t=40)
     names = next(iter(tables.values()))[["class"]].drop_duplicates()
@@ -151,43 +135,24 @@ def gradient_heatmap(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figu
 
 
 def class_history(frame: pd.DataFrame, class_name: str) -> go.Figure:
-    """Plot one class's gradient per step and its AP over the training, a panel for each run.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.gradient_history`.
-        class_name: one of the classes.
-
-    Raises:
-        InputError: if there is no such class.
-    """
-    tables = _split(frame[frame["class"] == class_name])
+    """Plot one class's gradient per step and its AP, from the gradients' history."""
+    tables = split(frame[frame["class"] == class_name])
     if not tables:
         raise InputError(f"there is no class {class_name!r}; choose one of the list")
-    specs = [[{"secondary_y": True}]] * len(tables)
-    figure = make_subplots(len(tables), 1, specs=specs, **_rows(tables))
-    looks = {field: FIELDS[field] for field in SHOW["both"]}
-    for row, table in enumerate(tables.values(), 1):
-        for field, (name, symbol, color) in (
-            looks | {"ap": ("AP (right)", "square", BLUE)}
-        ).items():
+    figure = _panels(tables, specs=[[{"secondary_y": True}]] * len(tables))
+    looks = {field: FIELDS[field] for field in SHOW["both"]} | {
+        "ap": ("AP (right)", "square", BLUE)
+    }
+    for row, table in enumerate(tables.values()):
+        for field, (name, symbol, color) in looks.items():
             ap = field == "ap"
             reading = "AP %{y:.1f}%" if ap else f"{name}: %{{y:.3g}} per step"
-            figure.add_scatter(
-                x=table.step,
-                y=100 * table.ap if ap else table[field] / table.steps,
-                mode="lines+markers",
-                connectgaps=True,
-                name=name,
-                legendgroup=field,
-                showlegend=row == 1,
-                marker={"symbol": symbol, "color": color, "size": 8},
-                line={"color": color, "dash": "dot" if ap else "solid"},
-                hovertemplate=f"step %{{x}}<br>{reading}<extra></extra>",
-                meta={"row": row - 1, "field": field},
-                row=row,
-                col=1,
-                secondary_y=ap,
-            )
+            look = {"color": color, "symbol": symbol, "dash": "dot" if ap else "solid"}
+            look |= {"legendgroup": field, "showlegend": row == 0, "name": name}
+            place = {"row": row + 1, "col": 1, "secondary_y": ap}
+            y = 100 * table.ap if ap else table[field] / table.steps
+            meta = {"row": row, "field": field}
+            _line(figure, table.step, y, f"{reading}<extra></extra>", meta=meta, **look, **place)
     figure.update_yaxes(title="|dL/dz| per step", type="log", nticks=5, secondary_y=False)
     figure.update_yaxes(matches="y", row=2, secondary_y=False)
     percent = {"range": [0, 105], "showgrid": False, "tickmode": "auto"}
@@ -197,39 +162,26 @@ def class_history(frame: pd.DataFrame, class_name: str) -> go.Figure:
 
 
 def balancing(
-    frame: pd.DataFrame, *, spans: Mapping[str, Sequence[float]] | None = None, mark=None
+    frame: pd.DataFrame, *, spans: Mapping[str, Sequence[float]], mark: str | None = None
 ) -> go.Figure:
     """Plot the weights that gradient balancing gives, and each share before and after.
 
-    Args:
-        frame: see :func:`ltml.plots.frames.balanced`.
-        spans: ends of the axes, by weight and share; default: those of the frame.
-        mark: class to point out.
+    ``spans`` are the ends of the axes of the two, weight and share.
     """
-    tables = _split(frame, "side")
+    tables = split(frame, "side")
     first = next(iter(tables.values()))
-    figure = _panels({"weight": first, "share": first}, titles=False)
+    figure = _panels(("weight", "share"), subplot_titles=None)
     for side, table in tables.items():
-        for row, field in ((2, "before"), (1, "weight"), (2, "after")):
+        for row, field in ((1, "before"), (0, "weight"), (1, "after")):
             name, symbol, color = FIELDS[side]
             if field == "before":
                 name, symbol, color = "before", "line-ew-open", GREY
-            _points(
-                figure,
-                table,
-                field,
-                row,
-                name=name,
-                legendgroup=name,
-                showlegend=row == 1 or (field == "before" and side == "positive"),
-                marker={"symbol": symbol, "color": color},
-                reading=f"{side}s, {field}: %{{y:.3g}}{'' if field == 'weight' else '%'}",
-                meta={"row": row - 1, "side": side, "field": field},
-            )
-    if spans is None:
-        shares = frame[["before", "after"]].to_numpy()
-        spans = {"weight": frame.weight, "share": shares[shares > 0]}
-        spans = {name: (values.min() / 1.2, 1.2 * values.max()) for name, values in spans.items()}
+            first_of_name = row == 0 or (field == "before" and side == "positive")
+            look = {"name": name, "legendgroup": name, "showlegend": first_of_name}
+            look |= {"marker": {"symbol": symbol, "color": color}}
+            look |= {"meta": {"row": row, "side": side, "field": field}}
+            reading = f"{side}s, {field}: %{{y:.3g}}{'' if field == 'weight' else '%'}"
+            _points(figure, table, field, row, reading=reading, **look)
     _value_axis(figure, "weight", spans["weight"], row=1)
     _value_axis(figure, "share of the gradient (%)", spans["share"], row=2)
     for row, level in ((1, 1), (2, 50 / len(first))):  # no change, and equal shares
@@ -238,46 +190,27 @@ def balancing(
     return _class_axis(figure, first, mark)
 
 
-def class_rates(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
-    """Plot how often each sampler samples images of each class.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.class_rates`.
-        mark: class to point out.
-    """
-    figure = _series(frame, "sampler", "rate", "%{y:.4g} per sampled image", mark)
+def class_rates(frame: pd.DataFrame) -> go.Figure:
+    """Plot how often each sampler samples images of each class."""
+    figure = _series(frame, "sampler", "rate", "%{y:.4g} per sampled image")
     return _value_axis(figure, "images with the class<br>per sampled image")
 
 
-def class_ap(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
-    """Plot each class's average precision, of one run or several.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.class_ap`.
-        mark: class to point out.
-    """
-    figure = _series(frame.assign(percent=100 * frame.ap), "run", "percent", "AP %{y:.1f}%", mark)
+def class_ap(frame: pd.DataFrame) -> go.Figure:
+    """Plot each class's average precision, of one run or several."""
+    figure = _series(frame.assign(percent=100 * frame.ap), "run", "percent", "AP %{y:.1f}%")
     return figure.update_yaxes(title="average precision (%)", range=[-3, 103])
 
 
 def feature_diversity(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
-    """Plot the diversity of each class's features, with standard errors.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.diversity`.
-        mark: class to point out.
-    """
+    """Plot the diversity of each class's features, with standard errors."""
     figure = _series(frame, "run", "value", "%{y:.3g} ± %{error_y.array:.2g}", mark)
     title = f"{frame.measure.iloc[0]} of {frame['size'].iloc[0]} images"
     return figure.update_yaxes(title=title)
 
 
 def group_map(frame: pd.DataFrame) -> go.Figure:
-    """Plot the mAP of head, medium, tail and all classes, a row for each run or setting.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.group_map` and ``ablation``.
-    """
+    """Plot the mAP of head, medium, tail and all classes, a row for each run or setting."""
     best = frame[frame.group == "mAP"].sort_values("mean", kind="stable", na_position="first")
     figure = go.Figure()
     for group in (*GROUPS, "mAP"):
@@ -300,28 +233,16 @@ def group_map(frame: pd.DataFrame) -> go.Figure:
 
 
 def training_curves(frame: pd.DataFrame) -> go.Figure:
-    """Plot the mAP of head, medium, tail and all classes over the training steps.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.curves`.
-    """
+    """Plot the curves of head, medium, tail and all classes over the training steps."""
     figure = go.Figure()
-    for i, (name, run) in enumerate(frame.groupby("run", sort=False)):
-        for (split, group), table in run.groupby(["split", "group"], sort=False):
+    for i, (name, run) in enumerate(split(frame).items()):
+        for (of, group), table in run.groupby(["split", "group"], sort=False):
             color = GROUP_COLORS.get(group, INK)
-            what = group if split == "test" else f"{group} ({split})"
-            figure.add_scatter(
-                x=table.step,
-                y=table.mAP,
-                mode="lines+markers",
-                connectgaps=True,
-                name=f"{escape(str(name))}, {what}",
-                opacity=1 if split == "test" else 0.5,
-                line={"color": color, "dash": DASHES[i % len(DASHES)]},
-                marker={"color": color, "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7},
-                hovertemplate="step %{x}<br>mAP %{y:.1f}",
-                meta={"row": i, "field": group},
-            )
+            what = group if of == "test" else f"{group} ({of})"
+            look = {"color": color, "symbol": SYMBOLS[i % 7], "dash": DASHES[i % 6]}
+            look |= {"name": f"{escape(str(name))}, {what}", "opacity": 1 if of == "test" else 0.5}
+            look["meta"] = {"row": i, "field": group}
+            _line(figure, table.step, table.mAP, "mAP %{y:.1f}", **look)
     figure.update_xaxes(title="training step", rangemode="tozero")
     figure.update_yaxes(title="mAP (%)", range=[-3, 103])
     return figure.update_layout(template=TEMPLATE, height=420)
@@ -331,15 +252,13 @@ def interference(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
     """Plot the cosine between the gradients that classes send into the shared features.
 
     Blue pairs pull the backbone the same way, red pairs against one another.
-
-    Args:
-        frame: see :func:`ltml.plots.frames.interference`; with a column run for several.
-        mark: class to point out.
     """
-    tables = _split(frame if "run" in frame else frame.assign(run=""))
+    tables, apart = split(frame), frame.cosine[frame["class"] != frame.other]
+    limit = float(np.clip(apart.abs().max(), 0.1, 1))  # the same for all
     titles = text(tables) if len(tables) > 1 else None
     figure = make_subplots(1, len(tables), shared_yaxes=True, subplot_titles=titles)
-    for column, table in enumerate(tables.values(), 1):
+    said = "<b>%{y}</b> (norm %{customdata:.3g})<br>with %{x}: cosine %{z:.2f}<extra></extra>"
+    for row, table in enumerate(tables.values()):
         names = table["class"].unique()
         grid = table.pivot(index="class", columns="other", values="cosine").loc[names, names]
         norm = table.drop_duplicates("class").norm.to_numpy()
@@ -348,12 +267,11 @@ def interference(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figure:
             y=text(names),
             z=grid.to_numpy(),
             customdata=np.repeat(norm[:, None], len(names), 1),
-            hovertemplate="<b>%{y}</b> (norm %{customdata:.3g})<br>with %{x}: cosine %{z:.2f}"
-            "<extra></extra>",
-            meta={"row": column - 1, "field": "cosine"},
+            hovertemplate=said,
+            meta={"row": row, "field": "cosine"},
             row=1,
-            col=column,
-            **_scale("RdBu", 1, {"title": "cosine", "thickness": 12} if column == 1 else None),
+            col=row + 1,
+            **_scale("RdBu", limit, {"title": "cosine", "thickness": 12} if row == 0 else None),
         )
     figure.update_yaxes(type="category", autorange="reversed", nticks=30)
     figure.update_layout(height=600, margin_t=40)
@@ -369,18 +287,9 @@ def _card(table: pd.DataFrame) -> list[list]:
     """Return what the hover text of each class says, see CARD; a dash for what is not known."""
     columns = [table.group, table["count"]]
     for name, form in (("ap", "{:.1%}"), ("positive", "{:.3g}"), ("negative", "{:.3g}")):
-        values = table[name] if name in table else [np.nan] * len(table)
+        values = table.get(name, pd.Series(np.nan, table.index))
         columns.append(["–" if np.isnan(value) else form.format(value) for value in values])
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _split(frame: pd.DataFrame, column: str = "run") -> dict[str, pd.DataFrame]:
-    return dict(list(frame.groupby(column, sort=False)))
-
-
-def _rows(tables: Mapping[str, pd.DataFrame]) -> dict:
-    titles = text(tables) if len(tables) > 1 else None
-    return {"shared_xaxes": True, "vertical_spacing": 0.09, "subplot_titles": titles}
 
 
 def _scale(colors: str, limit: float, bar: dict | None) -> dict:
@@ -388,14 +297,15 @@ def _scale(colors: str, limit: float, bar: dict | None) -> dict:
     return scale | ({"showscale": False} if bar is None else {"colorbar": bar})
 
 
-def _panels(tables: Mapping[str, pd.DataFrame], *, titles: bool = True) -> go.Figure:
-    """Make a panel for each table, one above the other over one class axis."""
-    options = _rows(tables) | ({} if titles else {"subplot_titles": None})
-    figure = make_subplots(len(tables), 1, **options)
-    return figure.update_layout(height=160 + 250 * len(tables))
+def _panels(names, **options) -> go.Figure:
+    """Make a panel for each name, one above the other over one class axis."""
+    options = {"subplot_titles": text(names) if len(names) > 1 else None} | options
+    options |= {"shared_xaxes": True, "vertical_spacing": 0.09}
+    figure = make_subplots(len(names), 1, **options)
+    return figure.update_layout(height=160 + 250 * len(names))
 
 
-def _points(figure, table, column, row=1, *, marker, reading="", **look) -> None:
+def _points(figure, table, column, row=0, *, marker, reading="", **look) -> None:
     """Add a mark for each class."""
     size = 9 if len(table) <= 40 else 6 if len(table) <= 200 else 4
     figure.add_scatter(
@@ -405,16 +315,30 @@ def _points(figure, table, column, row=1, *, marker, reading="", **look) -> None
         marker={"size": size} | marker,
         customdata=_card(table),
         hovertemplate=f"{CARD}{reading}<extra></extra>",
-        row=row,
+        row=row + 1,
         col=1,
         **look,
     )
 
 
-def _series(frame: pd.DataFrame, by: str, value: str, reading: str, mark: str | None) -> go.Figure:
+def _line(figure, x, y, reading, *, color, symbol, dash, **look) -> None:
+    """Add a value over the training steps."""
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="lines+markers",
+        connectgaps=True,
+        line={"color": color, "dash": dash},
+        marker={"color": color, "symbol": symbol, "size": 7},
+        hovertemplate=f"step %{{x}}<br>{reading}",
+        **look,
+    )
+
+
+def _series(frame, by: str, value: str, reading: str, mark: str | None = None) -> go.Figure:
     """Plot a value of each class, for each name in the column ``by``."""
-    tables = _split(frame, by)
-    figure = _panels({"": frame})
+    tables = split(frame, by)
+    figure = _panels([""])
     for i, (name, table) in enumerate(tables.items()):
         color, symbol = RUN_COLORS[i % len(RUN_COLORS)], SYMBOLS[i % len(SYMBOLS)]
         look = {"meta": {"row": i, "field": value}, "marker": {"symbol": symbol, "color": color}}
@@ -426,22 +350,18 @@ def _series(frame: pd.DataFrame, by: str, value: str, reading: str, mark: str | 
 
 
 def _value_axis(figure, title, span=None, log=True, row=None) -> go.Figure:
+    kind = {"type": "linear"}
     if log:
         span = None if span is None else np.log10(span)
         dense = span is None or span[1] - span[0] < 3  # decades
         kind = {"type": "log", "dtick": "D2" if dense else 1}
-    else:
-        kind = {"type": "linear"}
     return figure.update_yaxes(title=title, range=span, row=row, **kind)
 
 
 def _class_axis(figure: go.Figure, table: pd.DataFrame, mark: str | None) -> go.Figure:
     """Order the class axis, name as many classes as there is room for, shade groups, mark one.
 
-    Args:
-        figure: whose panels share the axis.
-        table: a row for each class, in order; with a column group, its groups are shaded.
-        mark: class to point out.
+    The table has a row for each class, in order; without a column group nothing is shaded.
     """
     names = text(table["class"])
     figure.update_layout(template=TEMPLATE).update_xaxes(

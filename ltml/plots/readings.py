@@ -1,38 +1,12 @@
 """The sentences that read figures, for explorers and the page of a report."""
 
-from collections.abc import Iterable
-
-import numpy as np
 import pandas as pd
 
-from ltml.errors import InputError
 from ltml.labels import GROUPS
 from ltml.plots import frames
 from ltml.run import Run
 
-__all__ = [
-    "balancing",
-    "diversity",
-    "gradients",
-    "group_map",
-    "interference",
-    "named_apart",
-    "recorded_interference",
-]
-
-
-def named_apart(runs: Iterable[Run]) -> dict[str, Run]:
-    """Name each run; those of one name also by their parent folder, or with primes."""
-    runs, named = list(runs), {}
-    names = [run.name for run in runs]
-    for run in runs:
-        name = run.name
-        if names.count(name) > 1:
-            name = f"{run.path.absolute().parent.name}/{name}"
-        while name in named:
-            name += "'"
-        named[name] = run
-    return named
+__all__ = ["balancing", "diversity", "gradients", "group_map", "interference"]
 
 
 def group_map(frame: pd.DataFrame) -> str:
@@ -77,7 +51,7 @@ def balancing(frame: pd.DataFrame, run: Run, strength: float) -> str:
 
 def diversity(frame: pd.DataFrame, class_name: str | None = None) -> str:
     """Say how diverse a class is, or the rarest group, run by run."""
-    what = class_name or [group for group in GROUPS if group in set(frame.group)][-1]
+    what = class_name or frames.rarest(frame.group)
     rows = frame[frame["class" if class_name else "group"] == what]
     means = rows.groupby("run", sort=False).value.mean()
     found = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
@@ -85,27 +59,11 @@ def diversity(frame: pd.DataFrame, class_name: str | None = None) -> str:
 
 
 def interference(frame: pd.DataFrame) -> str:
-    """Say how the classes of each two groups agree, on average."""
-    apart = frame[frame["class"] != frame.other]
-    means = apart.groupby(["group", "other_group"]).cosine.mean()
-    pairs = [(a, b) for a, b in means.index if GROUPS.index(a) <= GROUPS.index(b)]
-    found = ", ".join(f"{a} with {b} {means[a, b]:+.2f}" for a, b in pairs)
-    return f"{frame.run.iloc[0]}: mean cosine of classes' gradients in the features: {found}."
-
-
-def recorded_interference(run: Run, name: str, epoch: int = 0) -> pd.DataFrame:
-    """Read a run's ``interference.npz``, of one epoch (from 1; 0: the last), as a frame.
-
-    Raises:
-        InputError: if there is none.
-    """
-    path = run.path / "interference.npz"
-    if not path.is_file():
-        raise InputError(
-            f"run {name!r} has no record of interference; train it with --interference"
-        )
-    with np.load(path) as record:  # epoch (E,), class_names (C,), norm (E, C), cosine (E, C, C)
-        at = int(np.searchsorted(record["epoch"], epoch)) if epoch else -1
-        norm, cosine = record["norm"][at], record["cosine"][at].astype(float)
-        classes = run.classes.set_index("class").loc[record["class_names"]].reset_index()
-    return frames.interference(cosine, norm, classes).assign(run=name)
+    """Say how the classes of each two groups agree, on average, run by run."""
+    said = []
+    for name, rows in frame[frame["class"] != frame.other].groupby("run", sort=False):
+        means = rows.groupby(["group", "other_group"]).cosine.mean()
+        pairs = [(a, b) for a, b in means.index if GROUPS.index(a) <= GROUPS.index(b)]
+        found = ", ".join(f"{a} with {b} {means[a, b]:+.2f}" for a, b in pairs)
+        said.append(f"{name}: mean cosine of classes' gradients in the features: {found}.")
+    return " ".join(said)

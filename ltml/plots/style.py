@@ -19,7 +19,6 @@ GROUP_HATCHES = {"head": "", "medium": "///", "tail": "..."}
 POSITIVE, NEGATIVE, GREY = "#B33F00", "#3B3B3B", "#888888"
 RUN_COLORS = ["#3B3B3B", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 RUN_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-RUN_HATCHES = ["", "//", "..", "xx", "\\\\", "++", "oo"]
 
 
 @contextmanager

@@ -7,12 +7,12 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from ltml.errors import InputError
-from ltml.plots.readings import named_apart
+from ltml.plots import frames
 from ltml.run import Run, find_runs
 
-__all__ = ["Explorer", "dropdown", "load_named", "pair", "replaced", "run_controls"]
+__all__ = ["WIDE", "Explorer", "dropdown", "load_named", "pair", "run_controls"]
 
-_WIDE = {"description_width": "initial"}
+WIDE = {"description_width": "initial"}  # a control's whole description in view
 
 
 class Explorer(ipywidgets.VBox):
@@ -55,60 +55,46 @@ class Explorer(ipywidgets.VBox):
 
     def redraw(self) -> None:
         """Draw with the controls as they are."""
-        names = [name for name in self.controls if not name.startswith("_")]
+        values = {n: c.value for n, c in self.controls.items() if not n.startswith("_")}
         try:
-            figure, self.said = self.draw(**{name: self.controls[name].value for name in names})
+            figure, self.said = self.draw(**values)
         except InputError as error:
             self.said = str(error)
             self.text.value = _paragraph(self.said, "#A33C00")
             self.children = (*self._above, self.text, *self.below)
             return
         self.text.value = _paragraph(self.said)
-        self.figure, self._drawn = replaced(self.figure, self._drawn, figure), figure
+        self._show(figure)
         self.children = (*self._above, self.figure, self.text, *self.below)
 
+    def _show(self, figure: go.Figure) -> None:
+        """Show a figure in the widget of the last one, whose zoom stays where the axes agree."""
 
-def replaced(
-    widget: go.FigureWidget | None, before: go.Figure | None, figure: go.Figure
-) -> go.FigureWidget:
-    """Show another figure in a widget, which keeps its zoom where the axes are as before.
+        def parts(fig):
+            return [trace.type for trace in fig.data], list(fig.layout.to_plotly_json())
 
-    Args:
-        widget: the widget; a new one is returned where the figure has other parts than before.
-        before: the figure that it was given last.
-        figure: the figure to show.
-    """
-
-    def parts(fig):
-        return [trace.type for trace in fig.data], list(fig.layout.to_plotly_json())
-
-    if before is None or parts(before) != parts(figure):
-        widget = go.FigureWidget(figure)
-        # Drawn out of the page, it must be told when it is in it, to take all of the width.
-        widget._view_count = 0
-        widget.observe(lambda _: widget.update_layout(autosize=True), "_view_count")
-        return widget
-    new = figure.layout
-    with widget.batch_update():
-        for old, trace in zip(widget.data, figure.data, strict=True):
-            old.update(trace, overwrite=True)
-        changed = {name: new[name] for name in new if new[name] != before.layout[name]}
-        widget.update_layout(changed, overwrite=True)
-    return widget
+        before, self._drawn, new = self._drawn, figure, figure.layout
+        if before is None or parts(before) != parts(figure):
+            widget = self.figure = go.FigureWidget(figure)
+            # Drawn out of the page, it must be told when it is in it, to take all of the width.
+            widget._view_count = 0
+            widget.observe(lambda _: widget.update_layout(autosize=True), "_view_count")
+            return
+        with self.figure.batch_update():
+            for old, trace in zip(self.figure.data, figure.data, strict=True):
+                old.update(trace, overwrite=True)
+            changed = {name: new[name] for name in new if new[name] != before.layout[name]}
+            self.figure.update_layout(changed, overwrite=True)
 
 
 def load_named(runs) -> tuple[dict[str, Run], list[str]]:
     """Load what an explorer was given; runs by distinct names, and what cannot be read."""
     found, problems = find_runs(runs)
-    return named_apart(found), problems
+    return frames.named(found) if found else {}, problems
 
 
 def pair(named: Mapping[str, Run], run: str | None, against: str | None = None) -> dict[str, Run]:
-    """Return one run, or two of the same classes.
-
-    Raises:
-        InputError: if there is no run, or the two have different classes.
-    """
+    """Return one run, or two, which must be of the same classes."""
     if run is None:
         raise InputError("there is no run to explore; train one, and give its folder")
     chosen = {name: named[name] for name in dict.fromkeys((run, against or run))}
@@ -119,18 +105,17 @@ def pair(named: Mapping[str, Run], run: str | None, against: str | None = None) 
     return chosen
 
 
-def dropdown(description: str, options: Mapping[str, object]) -> ipywidgets.Dropdown:
-    """Make a list to choose from, with its whole description in view."""
-    layout = ipywidgets.Layout(width="auto")
-    return ipywidgets.Dropdown(
-        options=list(options.items()), description=description, style=_WIDE, layout=layout
-    )
+def dropdown(description: str, options: Mapping[str, object] | Sequence) -> ipywidgets.Dropdown:
+    """Make a list to choose from: of values, or of name -> value."""
+    options = list(options.items()) if isinstance(options, Mapping) else list(options)
+    look = {"style": WIDE, "layout": ipywidgets.Layout(width="auto")}
+    first = 0 if options else None  # else a first value of None leaves the list blank
+    return ipywidgets.Dropdown(options=options, index=first, description=description, **look)
 
 
 def run_controls(named: Mapping[str, Run]) -> dict[str, ipywidgets.Widget]:
     """Make lists to choose a run and another from, and a box to search the run's classes in."""
-    names = {name: name for name in named}
-    run, box = dropdown("run", names), ipywidgets.Combobox(description="class", style=_WIDE)
+    run, box = dropdown("run", named.keys()), ipywidgets.Combobox(description="class", style=WIDE)
     box.continuous_update = False
 
     def offer(_=None) -> None:
@@ -141,7 +126,7 @@ def run_controls(named: Mapping[str, Run]) -> dict[str, ipywidgets.Widget]:
 
     offer()
     run.observe(offer, "value")
-    against = dropdown("compare with", {"no other": None} | names)
+    against = dropdown("compare with", {"no other": None} | {name: name for name in named})
     return {"run": run, "against": against, "class_name": box}
 
 

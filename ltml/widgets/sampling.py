@@ -1,6 +1,5 @@
 """Explore how often a sampler samples each class, and how it repeats images."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 import ipywidgets
@@ -11,48 +10,34 @@ from ltml.errors import InputError
 from ltml.labels import LabelMatrix
 from ltml.plots import frames, live
 from ltml.sampler import SAMPLERS, Sampler
-from ltml.widgets.explorer import Explorer, dropdown
+from ltml.widgets.explorer import WIDE, Explorer, dropdown
 
 __all__ = ["explore_sampler"]
 
 _RIDGES = (0, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _BOUNDS = (0, 1, 2, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10000)
 _RATES = {"whole batches": "all", "what is sampled for the class's own group": "own"}
-_WIDE = {"description_width": "initial"}
 
 
-def explore_sampler(labels: LabelMatrix | Mapping[str, LabelMatrix]) -> Explorer:
+def explore_sampler(labels: LabelMatrix) -> Explorer:
     """Show how often a sampler samples each class, beside uniform sampling.
 
-    Its ``controls`` are labels, sampler, rates, ridge, uniform, share, and the bounds head and
-    tail, which the shades in the figure follow. Nothing is trained.
-
-    Args:
-        labels: training labels, or name -> training labels.
-
-    Raises:
-        InputError: if no labels are given.
+    Its ``controls`` are sampler, rates, ridge, uniform, share, and the bounds head and tail, which
+    the shades in the figure follow. Nothing is trained.
     """
-    every = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
-    if not every:
-        raise InputError("no labels to explore; give a LabelMatrix, or name -> LabelMatrix")
-    every = {name: LabelMatrix(each) for name, each in every.items()}
+    labels = LabelMatrix(labels)
 
     def slider(values, value, description):
-        options = [(f"{v:g}", float(v)) for v in values]
-        return ipywidgets.SelectionSlider(
-            options=options, value=float(value), description=description, style=_WIDE
-        )
+        options = {"options": [(f"{v:g}", float(v)) for v in values], "value": float(value)}
+        return ipywidgets.SelectionSlider(description=description, style=WIDE, **options)
 
+    uniform = {"max": 0.95, "step": 0.05, "description": "uniform share", "style": WIDE}
     controls = {
-        "labels": dropdown("labels", {name: name for name in every}),
-        "sampler": dropdown("sampler", {name: name for name in reversed(SAMPLERS)}),
+        "sampler": dropdown("sampler", ["group", "class-aware", "uniform"]),
         "rates": dropdown("rates over", _RATES),
         "ridge": slider(_RIDGES, 0, "ridge"),
-        "uniform": ipywidgets.FloatSlider(
-            0.0, min=0, max=0.95, step=0.05, description="uniform share", style=_WIDE
-        ),
-        "share": dropdown("groups share by", {n: n for n in ("classes", "equal", "images")}),
+        "uniform": ipywidgets.FloatSlider(0.0, **uniform),
+        "share": dropdown("groups share by", ["classes", "equal", "images"]),
         "head": slider(_BOUNDS[1:], 100, "head: at least this many images"),
         "tail": slider(_BOUNDS, 20, "tail: fewer than"),
     }
@@ -64,13 +49,13 @@ def explore_sampler(labels: LabelMatrix | Mapping[str, LabelMatrix]) -> Explorer
     controls["sampler"].observe(enable, "value")
 
     @lru_cache(16)  # weights take up to a second to solve for with a thousand classes
-    def built(name: str, kind: str, head: float, tail: float, **options) -> tuple[Sampler, Audit]:
-        groups = every[name].groups(head=int(head), tail=int(tail))
+    def built(kind: str, head: float, tail: float, **options) -> tuple[Sampler, Audit]:
+        groups = labels.groups(head=int(head), tail=int(tail))
         groups = {group: classes for group, classes in groups.items() if len(classes)}
-        sampler = SAMPLERS[kind](every[name], batch_size=64, groups=groups, **options)
+        sampler = SAMPLERS[kind](labels, batch_size=64, groups=groups, **options)
         return sampler, sampler.audit()
 
-    def draw(*, labels, sampler, rates, ridge, uniform, share, head, tail):
+    def draw(*, sampler, rates, ridge, uniform, share, head, tail):
         if tail > head:
             raise InputError(
                 f"the tail reaches up to {tail:g} images and the head begins at {head:g}; move one "
@@ -78,22 +63,23 @@ def explore_sampler(labels: LabelMatrix | Mapping[str, LabelMatrix]) -> Explorer
             )
         options = {"ridge": ridge, "uniform": uniform, "share": share}
         options = options if sampler == "group" else {}
-        chosen, found = built(labels, sampler, head, tail, **options)
-        shown = {"uniform": built(labels, "uniform", head, tail)[0], sampler: chosen}
+        chosen, found = built(sampler, head, tail, **options)
+        shown = {"uniform": built("uniform", head, tail)[0], sampler: chosen}
         frame = frames.class_rates(shown, draws=rates)
         return live.class_rates(frame), _reading(sampler, chosen, found)
 
-    rows = [["labels", "sampler", "rates"], ["ridge", "uniform", "share"], ["head", "tail"]]
-    if len(every) == 1:
-        rows[0].remove("labels")
+    rows = [["sampler", "rates"], ["ridge", "uniform", "share"], ["head", "tail"]]
     return Explorer(draw, controls, rows=rows)
 
 
 def _reading(kind: str, sampler: Sampler, found: Audit) -> str:
-    def inside(ratios):
-        return ", ".join(f"{name} {_ratio(ratio)}" for name, ratio in ratios.dropna().items())
+    def ratio(value):
+        return f"{value:.2f}" if np.isfinite(value) else "infinite"
 
-    said = f"Max/min class rate over whole batches: {_ratio(found.ratio)}; inside "
+    def inside(ratios):
+        return ", ".join(f"{name} {ratio(value)}" for name, value in ratios.dropna().items())
+
+    said = f"Max/min class rate over whole batches: {ratio(found.ratio)}; inside "
     said += f"{inside(found.groups.ratio)}."
     if own := inside(found.groups.own_ratio):
         said += f" Over what is sampled for each group: {own}."
@@ -104,7 +90,3 @@ def _reading(kind: str, sampler: Sampler, found: Audit) -> str:
         beside = " and ".join(names) or "no label"
         said += f", one of them (with {beside}) {found.repeats:.1f} times"
     return " ".join([f"{said}.", *(f"{text[:1].upper()}{text[1:]}." for text in found.report)])
-
-
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.2f}" if np.isfinite(ratio) else "infinite"

@@ -125,7 +125,7 @@ def test_the_history_follows_its_class():
     explorer = explore_gradients(BOTH)
     ap = Run.load(BOTH[0]).per_class.set_index("class").ap
     explorer.controls["class_name"].value = "crown"
-    assert f"AP of crown ends at {100 * ap['crown'].iloc[-1]:.1f}%" in explorer.history.said
+    assert f"baseline: AP {100 * ap['crown'].iloc[-1]:.1f}% at the end" in explorer.history.said
     explorer.controls["class_name"].value = "no such class"
     assert "no class 'no such class'" in explorer.history.said
     assert not is_shown(explorer.history)
@@ -161,10 +161,8 @@ def test_what_cannot_be_compared_is_said_and_the_explorer_stays_alive(tmp_path):
 def test_runs_of_one_name_are_told_apart(tmp_path):
     shutil.copytree(RECORDS / "method", tmp_path / "baseline")
     explorer = explore_gradients([RECORDS / "baseline", tmp_path / "baseline"])
-    assert explorer.controls["run"].options == (
-        ("records/baseline",) * 2,
-        (f"{tmp_path.name}/baseline",) * 2,
-    )
+    names = ("records/baseline", f"{tmp_path.name}/baseline")
+    assert explorer.controls["run"].options == names
 
 
 def test_a_defect_is_not_hidden():

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix
+from ltml import ClassAwareSampler, GroupSampler, LabelMatrix
 from ltml.widgets import explore_sampler
 
 
@@ -98,20 +98,10 @@ def test_settings_that_a_sampler_lacks_are_disabled(labels):
             assert controls[name].disabled == (sampler == "uniform")
 
 
-def test_several_labels_are_chosen_by_name(labels):
-    explorer = explore_sampler({"one": labels, "two": counts_matrix([200, 150, 40, 9], 1)})
-    first = explorer.said
-    explorer.controls["labels"].value = "two"
-    assert explorer.said != first
-
-
 def test_what_cannot_be_balanced_is_said():
     # b and c never meet, and a is always there: a cannot be sampled as rarely as they.
     labels = LabelMatrix.from_lists([[0, 1]] * 120 + [[0, 2]] * 110, ["a", "b", "c"])
     empty = LabelMatrix([[0, 0], [0, 0]])
-    explorer = explore_sampler({"some": labels, "none": empty})
+    explorer = explore_sampler(labels)
     assert "'a' cannot be sampled as rarely as the rest of group 'head'" in explorer.said
-    explorer.controls["labels"].value = "none"
-    assert "no label on any image" in explorer.said
-    with pytest.raises(InputError, match="no labels to explore"):
-        explore_sampler({})
+    assert "no label on any image" in explore_sampler(empty).said

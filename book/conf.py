@@ -1,0 +1,128 @@
+"""Sphinx settings of the course as a site; `make book` builds it."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import plotly
+
+import ltml
+from ltml.report import write_report
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+# NAME/ltml, as GitHub's workflows set it. Without it there is no address to open Colab from.
+REPOSITORY = os.environ.get("GITHUB_REPOSITORY")
+
+project = author = "ltml"
+version = release = ltml.__version__
+html_title = "ltml"
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+]
+
+# Pages lie below this folder; and their first cell, which installs ltml on Colab, is folded away.
+shutil.rmtree(HERE / "notebooks", ignore_errors=True)
+for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
+    page = HERE / path.relative_to(ROOT)
+    if not {"runs", ".ipynb_checkpoints"} & set(page.relative_to(HERE).parts):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+        first["metadata"]["tags"] = ["hide-input"]
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
+
+# Notebooks: each is run in a folder of its own, by a kernel that writes live figures as HTML.
+os.environ["PYTHONSTARTUP"] = str(HERE / "kernel" / "startup.py")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(HERE / "kernel"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_timeout = 480
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+# Patterns of notebooks to show without their outputs: for work on the pages themselves.
+nb_execution_excludepatterns = os.environ.get("BOOK_WITHOUT", "").split()
+if nb_execution_excludepatterns:
+    suppress_warnings = ["misc.highlighting_failure"]  # the kernel says that its Python has magics
+nb_ipywidgets_js = {}
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+# The reference.
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 80
+napoleon_numpy_docstring = False
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+copybutton_exclude = ".linenos, .gp, .go"
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["static", str(Path(plotly.__file__).parent / "package_data" / "plotly.min.js")]
+html_css_files = ["book.css"]
+html_js_files = [("book.js", {"defer": "", "priority": 900})]  # after Plotly
+html_sourcelink_suffix = ""  # so that a downloaded notebook is called as it is
+html_last_updated_fmt = ""
+html_show_copyright = False
+html_context = {"default_mode": "auto"}
+html_theme_options = {
+    "home_page_in_toc": True,
+    "navbar_persistent": [],
+    "footer_content_items": ["last-updated.html"],
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "launch_buttons": {"colab_url": "https://colab.research.google.com"} if REPOSITORY else {},
+    "repository_url": f"https://github.com/{REPOSITORY}" if REPOSITORY else "",
+    "repository_branch": os.environ.get("GITHUB_REF_NAME", "main"),
+    "use_repository_button": bool(REPOSITORY),
+    "path_to_docs": "",
+}
+
+
+def add_readme(app, page, source):
+    """Take the guide from the README, all but its beginning, with links that hold here."""
+    if page == "guide":
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        text = readme[readme.index("\n## ") :]
+        source[0] += re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", _link, text)
+
+
+def _link(found) -> str:
+    path = found[1]
+    if (ROOT / path).is_dir():
+        path = min((ROOT / path).glob("*.ipynb")).relative_to(ROOT).as_posix()
+    if path.endswith(".ipynb"):
+        return f"]({path})"
+    return f"](../{path})" if path.endswith(".png") else f"](<path:../{path}>)"
+
+
+def add_live_figures(app, page, template, context, doctree):
+    """Load Plotly where a page has live figures, and let explorers point to the report."""
+    if "live-figure" in context.get("body", ""):
+        app.add_js_file("plotly.min.js", loading_method="defer")
+        report = context["pathto"]("report.html", 1)
+        context["body"] = context["body"].replace('href="report.html"', f'href="{report}"')
+
+
+def add_report(app, error):
+    """Write the page of the committed records, whose sliders need no kernel."""
+    if error is None and app.builder.format == "html":
+        runs = [ltml.Run.load(ROOT / "figures" / "records" / n) for n in ("baseline", "method")]
+        labels = {"pictograms": ltml.load("pictograms").train.labels}
+        write_report(runs, Path(app.outdir) / "report.html", labels=labels)
+
+
+def setup(app):
+    """Connect what Sphinx calls on its way."""
+    app.connect("source-read", add_readme)
+    app.connect("html-page-context", add_live_figures)
+    app.connect("build-finished", add_report)

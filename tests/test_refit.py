@@ -1,0 +1,160 @@
+"""The second stage: a head re-fitted in closed form, on a backbone part of the way back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+import ltml
+from ltml import InputError, Recipe, Run, fit
+from ltml.backbones import Classifier, SmallConvNet, make_backbone
+from ltml.data.loader import Loader
+from ltml.diversity import HEADS
+from ltml.refit import evaluate, interpolate, pooled_features, refit
+from ltml.train import CHECKPOINT, Training
+
+TRAINED = Recipe(batch_size=16, steps=20, warmup=5, lr=3e-3)
+
+
+def network(name="off", classes=20):
+    torch.manual_seed(0)
+    return Classifier(SmallConvNet(), HEADS[name](256, classes)).eval()
+
+
+@pytest.fixture(scope="module")
+def mirrored(tiny):
+    return Loader(tiny.train, image_size=24, augment="light")
+
+
+def test_features_are_those_of_each_image_and_of_its_mirror_image(tiny, mirrored):
+    model = network()
+    features, maps = pooled_features(model, mirrored, sample=20, batch_size=50)
+    images, _ = next(mirrored.batches([[3, 60]]))
+    with torch.no_grad():
+        for view, batch in enumerate((images, images.flip(3))):
+            expected = model.backbone(batch).mean((2, 3))
+            assert torch.allclose(features[[3, 60], view], expected, atol=1e-6)
+    assert 15 <= len(maps) <= 25
+
+
+def test_scores_are_ridge_regression_on_features_of_length_one(tiny, mirrored):
+    model, shrinkage = network(), 0.3
+    head, used = refit(model, mirrored, shrinkage=shrinkage)
+    assert used == shrinkage
+    x = F.normalize(pooled_features(model, mirrored)[0].double(), dim=2).flatten(0, 1).numpy()
+    y = tiny.train.labels.dense().double().repeat_interleave(2, 0).numpy()
+    mean, covariance = x.mean(0), np.cov(x.T, bias=True)
+    ridge = covariance + shrinkage * np.trace(covariance) / 256 * np.eye(256)
+    expected = (x - mean) @ np.linalg.solve(ridge, (x - mean).T @ (y - y.mean(0)))
+    logits = evaluate(model, Loader(tiny.train, image_size=24), [head])[0].double().numpy()
+    for c in range(20):  # up to each class's scale and bias
+        assert np.corrcoef(logits[:, c], expected[::2, c])[0, 1] > 1 - 1e-6
+
+
+def test_attention_keeps_the_scale_that_was_calibrated(tiny, mirrored):
+    """Regressed on the logits of average pooling, those of attention have slope 1."""
+    pooled, _ = refit(network(), mirrored, shrinkage=1.0)
+    attention, _ = refit(network("attention"), mirrored, shrinkage=1.0)
+    plain = Loader(tiny.train, image_size=24)
+    a, b = evaluate(network(), plain, [pooled, attention])
+    slope = ((a - a.mean(0)) * (b - b.mean(0))).sum(0) / (b - b.mean(0)).square().sum(0)
+    assert torch.allclose(slope, torch.ones(20), atol=0.02)
+    assert torch.allclose(a.mean(0), b.mean(0), atol=0.02)
+
+
+def test_several_heads_are_scored_as_each_alone(tiny):
+    model, other = network(), network("attention").head
+    loader = Loader(tiny.test, image_size=24)
+    both = evaluate(model.train(), loader, [model.head, other])
+    assert model.training
+    assert torch.equal(both[0], evaluate(model, loader)[0])
+    assert torch.equal(both[1], evaluate(Classifier(model.backbone, other), loader)[0])
+
+
+def test_half_way_back_is_the_mean():
+    one, two = network().backbone, make_backbone("small")
+    start = {key: value.clone() for key, value in two.state_dict().items()}
+    expected = {key: (a + start[key]) / 2 for key, a in one.state_dict().items()}
+    interpolate(one, start, 0.5)
+    for key, value in one.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, expected[key]), key
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.pth"
+    torch.manual_seed(1)
+    torch.save(SmallConvNet().state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def two_stages(weights):
+    return replace(TRAINED, weights=weights, refit=True, interpolation=0.5, diversity="attention")
+
+
+@pytest.fixture(scope="module")
+def run(tiny, two_stages, tmp_path_factory):
+    return fit(two_stages, data=tiny, out=tmp_path_factory.mktemp("runs") / "a", progress=False)
+
+
+def test_a_record_has_every_classifier_and_ends_with_the_last(run, tiny, two_stages, tmp_path):
+    stages = pd.read_csv(run.path / "stages.csv")
+    assert stages.classifier.unique().tolist() == ["own", "refit", "interpolated"]
+    ap = stages.set_index(["classifier", "class"]).ap
+    last = run.classes.set_index("class").ap
+    assert np.allclose(ap["interpolated"][last.index], last, equal_nan=True)
+    plain = replace(two_stages, refit=False, interpolation=0.0)
+    plain = fit(plain, data=tiny, out=tmp_path / "plain", progress=False)
+    own = plain.classes.set_index("class").ap
+    assert np.allclose(ap["own"][own.index], own, equal_nan=True)
+
+
+def test_the_model_is_the_final_network(run, tiny):
+    scores = torch.tensor(run.predict(tiny.test, progress=False).to_numpy())
+    ap = ltml.average_precision(scores, tiny.test.labels.dense())
+    assert np.nanmean(ap) == pytest.approx(run.summary["mAP"], abs=1e-4)
+
+
+def test_a_training_resumed_ends_in_the_same_second_stage(
+    run, tiny, two_stages, tmp_path, monkeypatch
+):
+    def stopped(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Training, "second_stage", stopped)
+        fit(two_stages, data=tiny, out=tmp_path / "b", progress=False)
+    assert (tmp_path / "b" / CHECKPOINT).exists()
+    ltml.resume(tmp_path / "b", data=tiny, progress=False)
+    for name in ("stages.csv", "per_class.csv", "metrics.csv"):
+        assert (tmp_path / "b" / name).read_bytes() == (run.path / name).read_bytes(), name
+
+
+def test_a_probe_is_a_run_without_training(tiny, weights, tmp_path):
+    out = tmp_path / "probe"
+    run = ltml.probe(tiny, backbone="small", weights=weights, out=out, progress=False)
+    assert run.summary["steps"] == 0
+    assert pd.read_csv(out / "stages.csv").classifier.unique().tolist() == ["refit"]
+    state = torch.load(weights, weights_only=True)
+    assert torch.equal(run.state_dict()["backbone.0.weight"], state["0.weight"])
+    scores = torch.tensor(Run.load(out).predict(tiny.test, progress=False).to_numpy())
+    ap = ltml.average_precision(scores, tiny.test.labels.dense())
+    assert np.nanmean(ap) == pytest.approx(run.summary["mAP"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"refit": True, "interpolation": 0.5}, "goes back to pretrained weights"),
+        ({"interpolation": 0.5, "weights": "x"}, "give weights, and refit"),
+        ({"steps": 0}, "steps=0 is out of range"),
+    ],
+)
+def test_half_a_second_stage_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(**changes).check()
