@@ -1,7 +1,7 @@
 """Draw the figures of this folder from the records beside it; `make figures` runs it.
 
-The records are small copies of runs (no weights) and the table of an ablation. The commands that
-make them anew stand in README.md, whose table is written from the same records.
+The records are small copies of runs (no weights) and the tables of ablations. The commands that
+make them anew stand in README.md, whose tables are written from the same records.
 """
 
 from pathlib import Path
@@ -13,14 +13,16 @@ matplotlib.use("Agg")
 
 from ltml import Run, ablation, load, plots
 from ltml.files import write_atomically
+from ltml.labels import GROUPS
 
 HERE = Path(__file__).resolve().parent
-BEGIN, END = "<!-- ablation: written by make figures -->", "<!-- end of ablation -->"
+README = HERE.parent / "README.md"
 
 
 def main() -> None:
     """Write every figure as SVG and 200-dpi PNG."""
     runs = [Run.load(HERE / "records" / name) for name in ("baseline", "method")]
+    table, photos = (pd.read_csv(HERE / f"{name}.csv") for name in ("ablation", "voc_lt_proxy"))
     figures = {
         "label_counts": plots.label_counts(runs[0]),
         "gradient_before_after": plots.gradient_magnitudes(runs),
@@ -28,18 +30,58 @@ def main() -> None:
         "group_balance": plots.group_balance(load("pictograms").train.labels),
         "class_ap": plots.class_ap(runs),
         "group_map": plots.group_bars(runs),
+        "ablation": plots.ablation(table),
+        "voc_lt_proxy": plots.ablation(
+            photos[(photos.backbone == "tuned") & (photos["size"] == 160)]
+        ),
     }
-    table = HERE / "ablation.csv"
-    if table.is_file():
-        figures["ablation"] = plots.ablation(pd.read_csv(table))
     for name, (figure, _) in figures.items():
         plots.save(figure, HERE / name)
-    if table.is_file():
-        readme = HERE.parent / "README.md"
-        before, after = readme.read_text(encoding="utf-8").split(BEGIN)[0], END
-        after += readme.read_text(encoding="utf-8").split(END)[1]
-        block = f"{BEGIN}\n{ablation.markdown(pd.read_csv(table))}\n"
-        write_atomically(readme, lambda part: part.write_text(before + block + after, "utf-8"))
+    _replace("ablation", ablation.markdown(table))
+    _replace("photos", photo_rows(photos))
+
+
+def photo_rows(table: pd.DataFrame) -> str:
+    """Return the rows of the photo benchmark that say most, as a Markdown table."""
+    found = ablation.summarise(table)
+    frozen = found[found.backbone == "frozen"]
+    tuned = found[(found.backbone == "tuned") & (found["size"] == 160)]
+    trained = frozen[frozen.classifier == "own"]
+    own, last = (tuned[tuned.classifier == name] for name in ("own", "interpolated"))
+    attended = frozen[(frozen.classifier == "refit") & (frozen.diversity == "attention")]
+    rows = {
+        f"frozen, best of {len(trained)} trained heads": trained.sort_values("val_mAP").iloc[-1],
+        "frozen, closed form (`ltml probe`), 1 second": attended.iloc[0],
+        "fine-tuned, uniform, BCE": _of(own, "uniform", "bce"),
+        f"fine-tuned, best of {len(own)} samplers and losses": own.sort_values("val_mAP").iloc[-1],
+        "the plain one, half way back, re-fitted": _of(last, "uniform", "bce"),
+        "late group sampling and DGB, half way back, re-fitted": _of(last, "group-late", "dgb"),
+    }
+    lines = ["| | mAP | head | medium | tail |", "|---|---:|---:|---:|---:|"]
+    for name, row in rows.items():
+        if "best of" in name:
+            name += f": {row.sampler}, {row.loss}"
+        cells = [_cell(row, measure) for measure in ("mAP", *GROUPS)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _of(found: pd.DataFrame, sampler: str, loss: str) -> pd.Series:
+    parts = (found.sampler == sampler) & (found.loss == loss) & (found.diversity == "off")
+    return found[parts].iloc[0]
+
+
+def _cell(row: pd.Series, measure: str) -> str:
+    spread = f" ± {row[f'{measure}_std']:.1f}" if row.seeds > 1 else ""
+    return f"{row[measure]:.1f}{spread}"
+
+
+def _replace(name: str, block: str) -> None:
+    """Write a table between its two marks in README."""
+    text = README.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: written by make figures -->", f"<!-- end of {name} -->"
+    text = f"{text.split(begin)[0]}{begin}\n{block}\n{end}{text.split(end)[1]}"
+    write_atomically(README, lambda part: part.write_text(text, "utf-8"))
 
 
 if __name__ == "__main__":

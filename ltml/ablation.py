@@ -244,13 +244,13 @@ def tabulate(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _results(run: Run) -> dict[str, dict[str, float]]:
     """Percent mAPs of each classifier that a run ended with."""
-    if not (run.path / "stages.csv").exists():
+    if run.stages.empty:
         shares = {name: run.summary[name] for name in ("mAP", *GROUPS)}  # None: no such class
         if "val_mAP" in run.metrics:
             shares["val_mAP"] = table_of([run]).val_mAP[0] / 100
         return {"own": {name: None if x is None else 100 * x for name, x in shares.items()}}
-    stages, found = pd.read_csv(run.path / "stages.csv"), {}
-    for classifier, table in stages.groupby("classifier", sort=False):
+    found = {}
+    for classifier, table in run.stages.groupby("classifier", sort=False):
         means = table.groupby("group").ap.mean().to_dict() | {"mAP": table.ap.mean()}
         if "val_ap" in table:
             means["val_mAP"] = table.val_ap.mean()

@@ -345,7 +345,7 @@ def audit(
         root: folder of the data set.
         train_split: split to sample from; default: the data set's own.
         test_split: its test split, which is read as well; default: the data set's own.
-        sampler: uniform, class-aware or group.
+        sampler: uniform, class-aware, group or group-late.
         sampler_options: options of the sampler, such as ridge=0.1 uniform=0.3 (group).
         draws: also make this many draws and count what they hold.
         json: print JSON.

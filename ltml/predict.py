@@ -71,8 +71,8 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
         )
     if run.config["schema"] < 3 and run.recipe["diversity"] != "off":
         raise InputError(
-            f"run {run.name!r} is of ltml before 0.3, whose class attention was another (tau was not "
-            "relative to the features' length), so its weights mean something else; train it again"
+            f"run {run.name!r} is of ltml before 0.3, whose class attention was another (its "
+            "tau was not relative to the features' length); train it again to use its weights"
         )
     # The pretrained weights, which may be gone by now, would be overwritten anyway.
     recipe = replace(Recipe.from_dict(run.recipe), weights=None)

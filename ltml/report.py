@@ -90,12 +90,16 @@ def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix]) -> dict:
     ablation = runs[0].path.parent / "ablation.csv"
     if ablation.is_file():
         results["ablation"] = frames.ablation(pd.read_csv(ablation))
+    if not (stages := frames.stages(named)).empty:
+        results["stages"] = stages
     optional = {
         "sampling": {name: _sampling(each) for name, each in labels.items()},
         "diversity": _diversity(named),
         "interference": _interference(named),
     }
     left_out = [name for name, content in optional.items() if not content]
+    if not any(run.summary.get("steps") for run in runs):  # nothing was trained
+        left_out += ["gradients", "balancing"]
     drawn = {name: _plain(live.group_map(frame)) for name, frame in results.items()}
     return optional | {
         "runs": [_run(run, name, tables) for name, run in named.items()],
@@ -104,7 +108,7 @@ def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix]) -> dict:
         "said": {name: readings.group_map(frame) for name, frame in results.items()},
         "overview": _table(table_of(runs).assign(run=list(named))),
         "facts": _table(_facts(named)),
-        "left_out": left_out + ["ablation"] * ("ablation" not in results),
+        "left_out": left_out + [name for name in ("ablation", "stages") if name not in results],
     }
 
 

@@ -123,6 +123,15 @@ class Run:
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
 
     @property
+    def stages(self) -> pd.DataFrame:
+        """With a refit, a row per network that the training ended with and class: classifier (own,
+        refit, interpolated), class, group, count, ap, and val_ap with a validation split."""
+        path = self.path / "stages.csv"
+        if not path.is_file():
+            return pd.DataFrame(columns=["classifier", "class", "group", "count", "ap"])
+        return pd.read_csv(path, keep_default_na=False, na_values={"ap": [""], "val_ap": [""]})
+
+    @property
     def scored_by_chance(self) -> list[str]:
         """Classes that have an AP, and count in the means, but no training image."""
         table = self._classes

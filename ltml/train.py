@@ -284,11 +284,10 @@ class Training:
             index = (self.sampler.indices(step) for step in count(self.step))
             numbers = count(self.step * ranks.size + ranks.rank, ranks.size)
             batches = self.train.batches(index, seed=recipe.seed, numbers=numbers)
-            log.info(
-                "%s: %d steps of %d images on %s",
-                *(self.out.name, self.steps, recipe.batch_size, device_name(self.device)),
-            )
-            saved, hidden = time.monotonic(), not_shown(self.progress)
+            what = f"{self.steps} steps of {recipe.batch_size} images"
+            what = what if self.steps else "a classifier in closed form, without training,"
+            log.info("%s: %s on %s", self.out.name, what, device_name(self.device))
+            saved, hidden = time.monotonic(), not_shown(self.progress and self.steps > 0)
             bar = tqdm(initial=self.step, total=self.steps, desc=self.out.name, disable=hidden)
             with bar:
                 for epoch, end in enumerate(self.ends, 1):

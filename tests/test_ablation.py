@@ -147,3 +147,33 @@ def test_a_cluster_that_does_not_answer_is_said(small_data, tmp_path):
     grid = ablation.cells(seeds=1, only=["uniform/bce/off"])
     with pytest.raises(InputError, match="does not answer"):
         ablation.ablate(small_data, grid, tmp_path, cluster="nonsense://nowhere", progress=False)
+
+
+def test_every_row_has_the_rate_at_which_its_trained_head_is_best(tmp_path):
+    base = Recipe(data_options={"scale": 0.1, "test_images": 60}, image_size=24, steps=8, freeze=-1)
+    base = Recipe(**{**vars(base), "holdout": 0.3, "batch_size": 16})
+    grid, rates = (
+        ablation.cells(seeds=2, only=["uniform/bce/off", "class-aware/asl/off"]),
+        (1e-4, 3e-2),
+    )
+    table = ablation.ablate(base, grid, tmp_path, rates=rates, progress=False)
+    searched = pd.read_csv(tmp_path / "rates.csv")
+    assert len(searched) == 4
+    for sampler, rows in table.groupby("sampler"):
+        tried = searched[searched.sampler == sampler]
+        assert rows.lr.unique().tolist() == [tried.lr[tried.val_mAP.idxmax()]]
+        assert sorted(rows.seed) == [0, 1]
+    assert (table.backbone == "frozen").all()
+    with pytest.raises(InputError, match="give val_split or holdout"):
+        ablation.ablate(Recipe(), grid, tmp_path / "none", rates=rates)
+
+
+def test_a_second_stage_gives_a_row_for_each_classifier():
+    run = Run.load(Path(__file__).parent / "records" / "schema3")
+    table = ablation.tabulate([run])
+    assert table.classifier.tolist() == ["own", "refit"]
+    assert table.mAP[1] == pytest.approx(100 * run.summary["mAP"], abs=0.006)
+    stages = run.stages[run.stages.classifier == "own"]
+    assert table["tail"][0] == pytest.approx(
+        100 * stages[stages.group == "tail"].ap.mean(), abs=0.006
+    )

@@ -65,6 +65,19 @@ def test_training_prints_every_class_with_positives(tree, tmp_path, capsys):
     assert "class-aware" in printed
 
 
+def test_a_probe_prints_every_class_and_what_is_next(tree, tmp_path, capsys):
+    out = tmp_path / "probe"
+    assert ltml("probe", tree, "--data", "coco", "--train-split", "train", "--test-split", "test",
+                "--backbone", "small", "--weights", "None", "--out", out,
+                "--quiet") == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    run = Run.load(out)
+    assert run.summary["steps"] == 0
+    for name in run.classes["class"]:
+        assert name in printed
+    assert f"predict {out}" in printed
+
+
 @pytest.mark.slow
 def test_demo_trains_three_runs_and_draws(tmp_path, capsys):
     out = tmp_path / "demo"

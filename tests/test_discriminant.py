@@ -180,3 +180,14 @@ def test_bad_input_is_named():
         classifier.update(x, y)
     with pytest.raises(InputError, match="no feature was added"):
         SharedCovariance(4, 200).solve(0.1)
+
+
+def test_scores_left_out_that_point_the_wrong_way_do_not_reverse_ranks():
+    """Of noise, left-out scores are anti-correlated with labels; a slope must not follow them."""
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 20), torch.zeros(40, 3)
+    y[:4], y[10:14, 1] = 1, 1
+    classifier = fitted(x, y)
+    plain, _ = classifier.solve(1.0)
+    calibrated, _ = classifier.calibrate(x, y, 1.0)
+    assert (nn.functional.cosine_similarity(plain, calibrated) > 0.999).all()

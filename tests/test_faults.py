@@ -15,9 +15,9 @@ from PIL import Image
 
 from ltml import InputError, LabelMatrix, LongTailData, Recipe, Run, Split, data, fit, resume, train
 from ltml.backbones import Classifier
+from ltml.checkpoint import CHECKPOINT, load_checkpoint
 from ltml.recorder import claimed
 from ltml.sampler import UniformSampler
-from ltml.checkpoint import CHECKPOINT, load_checkpoint
 
 RECIPE = Recipe(batch_size=16, steps=24, warmup=5)
 

@@ -80,9 +80,10 @@ def test_a_frozen_training_resumes(tiny, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         seen(self, step, *values)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ltml.checkpoint.Divergence, "see", stopping)
+    monkeypatch.setattr(ltml.checkpoint.Divergence, "see", stopping)
+    with pytest.raises(KeyboardInterrupt):
         fit(recipe, data=tiny, out=tmp_path / "b", progress=False)
+    monkeypatch.undo()
     ltml.resume(tmp_path / "b", data=tiny, progress=False)
     for name in ("metrics.csv", "per_class.csv"):
         assert (tmp_path / "b" / name).read_bytes() == (whole.path / name).read_bytes(), name

@@ -7,8 +7,8 @@ from torch import nn
 
 import ltml
 from ltml import InputError, Recipe, Recorder, Run, fit, plots
-from ltml.run import table_of
 from ltml.refit import evaluate
+from ltml.run import table_of
 from ltml.train import Training
 
 

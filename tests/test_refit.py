@@ -126,10 +126,11 @@ def test_a_training_resumed_ends_in_the_same_second_stage(
     def stopped(self):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Training, "second_stage", stopped)
+    monkeypatch.setattr(Training, "second_stage", stopped)
+    with pytest.raises(KeyboardInterrupt):
         fit(two_stages, data=tiny, out=tmp_path / "b", progress=False)
     assert (tmp_path / "b" / CHECKPOINT).exists()
+    monkeypatch.undo()
     ltml.resume(tmp_path / "b", data=tiny, progress=False)
     for name in ("stages.csv", "per_class.csv", "metrics.csv"):
         assert (tmp_path / "b" / name).read_bytes() == (run.path / name).read_bytes(), name

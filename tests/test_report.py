@@ -15,6 +15,7 @@ import pytest
 from synthetic import write_run
 
 from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix, Run
+from ltml.plots import frames
 from ltml.report import open_report, write_report
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
@@ -135,6 +136,23 @@ def test_a_run_without_gradients_has_a_page(tmp_path):
     table = pd.read_csv(folder / "per_class.csv")
     table.assign(grad_pos=np.nan, grad_neg=np.nan).to_csv(folder / "per_class.csv", index=False)
     assert page_of([Run.load(folder)], tmp_path / "r.html").data["runs"][0]["said"] == []
+
+
+def test_both_stages_of_a_training_are_shown():
+    run = Run.load(RECORDS.parents[1] / "tests" / "records" / "schema3")
+    frame = frames.stages([run])
+    own = run.stages[run.stages.classifier == "own"].ap
+    shown = frame.set_index(["name", "group"])["mean"]
+    assert shown["schema3: own", "mAP"] == pytest.approx(100 * own.mean())
+    assert shown["schema3: refit", "mAP"] == pytest.approx(100 * run.summary["mAP"], abs=0.01)
+
+
+def test_a_probe_has_a_page_without_gradients(tmp_path):
+    folder = write_run(tmp_path / "run", classes=20)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"steps": 0}))
+    left_out = page_of([Run.load(folder)], tmp_path / "r.html").data["left_out"]
+    assert {"gradients", "balancing", "stages"} <= set(left_out)
 
 
 def test_an_ablation_beside_the_runs_is_shown(tmp_path):

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from ltml import InputError, Recipe, Run, data, fit, train
-from ltml.build import completed
+from ltml.build import completed, lr_factor, make_optimizer
 from ltml.data.holdout import with_holdout
 from ltml.data.loader import Loader
-from ltml.run import METRICS, PER_CLASS, VALIDATION
-from ltml.build import lr_factor, make_optimizer
 from ltml.refit import evaluate
+from ltml.run import METRICS, PER_CLASS, VALIDATION
 
 TINY = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1)
 

@@ -113,6 +113,7 @@ const decades = ([low, high]) => (high - low < 3 ? "D2" : 1); // ticks of a loga
 const VIEWS = {
   groups: () => ({ figure: copy(D.figures.groups), said: D.said.groups }),
   ablation: () => ({ figure: copy(D.figures.ablation), said: D.said.ablation }),
+  stages: () => ({ figure: copy(D.figures.stages), said: D.said.stages }),
 
   gradients() {
     const { runs, figure } = pair("gradients"), fields = S.show === "both" ? ["positive", "negative"] : [S.show];
@@ -339,8 +340,10 @@ function follow() { // lists and sliders that depend on the runs
   const { names } = D.runs[S.a], slider = $("[data-key=epoch]");
   if (!names.includes(S.cls)) S.cls = $("[data-key=cls]").value = names.at(-1);
   $("#names").replaceChildren(...names.map((name) => new Option(name)));
-  slider.max = longest().steps.length;
-  read(slider);
+  if (slider) { // not where nothing was trained
+    slider.max = longest().steps.length;
+    read(slider);
+  }
   classTable();
 }
 
@@ -348,6 +351,7 @@ for (const section of all("section")) {
   if (D.left_out.includes(section.id)) section.remove();
   else $("nav").append(Object.assign(document.createElement("a"), { href: `#${section.id}`, textContent: $("h2", section).textContent }));
 }
+if (D.left_out.includes("gradients")) $("#during").remove();
 offer("a", D.runs.map((run) => run.title));
 offer("b", D.runs.map((run) => run.title), [new Option("no other", -1)]);
 $("[data-key=b]").value = D.runs.length > 1 ? 1 : -1;

@@ -162,6 +162,21 @@ def group_map(runs, *, pool: bool = False) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "group", "mean", "deviation", "seeds"])
 
 
+def stages(runs) -> pd.DataFrame:
+    """Return the columns of :func:`group_map` for each network that a run with a refit ended with.
+
+    There are no rows for other runs.
+    """
+    parts = []
+    for name, run in named(runs).items():
+        table = run.stages
+        whole = pd.concat([table, table.assign(group="mAP")])
+        means = whole.groupby(["classifier", "group"], sort=False).ap.mean().reset_index()
+        parts.append(means.assign(name=f"{name}: " + means.classifier, mean=100 * means.ap))
+    found = pd.concat(parts, ignore_index=True).assign(deviation=np.nan, seeds=1)
+    return found[["name", "group", "mean", "deviation", "seeds"]]
+
+
 def curves(runs) -> pd.DataFrame:
     """Return run, epoch, step, split, group, mAP of every epoch that was evaluated."""
     parts = []
@@ -235,6 +250,9 @@ def class_rates(samplers, *, draws: str = "all") -> pd.DataFrame:
 def ablation(table: pd.DataFrame) -> pd.DataFrame:
     """Return name, group, mean, deviation, seeds of each setting of an ablation's table."""
     names = table.sampler + " · " + table.loss + " · " + table.diversity
+    for column in ("backbone", "classifier", "size"):  # of photos; said where it differs
+        if column in table and table[column].nunique() > 1:
+            names += " · " + table[column].astype(str)
     long = table.assign(name=names).melt("name", ["mAP", *GROUPS], "group", "percent")
     by = long.groupby(["name", "group"], sort=False, as_index=False).percent
     return by.agg(mean="mean", deviation="std", seeds="size")
