@@ -62,7 +62,7 @@ def _probe_and_passes(device: str) -> dict:
         """Training images and their mirror images, and test images, in batches as the probe's."""
         with torch.no_grad():
             for images in (data.train.images, data.train.images.flip(3), data.test.images):
-                for part in images.split(256):
+                for part in images.split(64):
                     part = part.to(device).float().div(255)
                     net(part.contiguous(memory_format=torch.channels_last))
 

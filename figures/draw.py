@@ -50,13 +50,22 @@ def photo_rows(table: pd.DataFrame) -> str:
     own, last = (tuned[tuned.classifier == name] for name in ("own", "interpolated"))
     attended = frozen[(frozen.classifier == "refit") & (frozen.diversity == "attention")]
     rows = {
-        f"frozen, best of {len(trained)} trained heads": trained.sort_values("val_mAP").iloc[-1],
-        "frozen, closed form (`ltml probe`), 1 second": attended.iloc[0],
-        "fine-tuned, uniform, BCE": _of(own, "uniform", "bce"),
-        f"fine-tuned, best of {len(own)} samplers and losses": own.sort_values("val_mAP").iloc[-1],
-        "the plain one, half way back, re-fitted": _of(last, "uniform", "bce"),
-        "late group sampling and DGB, half way back, re-fitted": _of(last, "group-late", "dgb"),
+        f"at 224 px: frozen, best of {len(trained)} trained heads": trained.sort_values(
+            "val_mAP"
+        ).iloc[-1],
+        "at 224 px: frozen, closed form (`ltml probe`)": attended.iloc[0],
+        "at 160 px: fine-tuned, uniform, BCE": _of(own, "uniform", "bce"),
+        f"at 160 px: best of {len(own)} samplers and losses": own.sort_values("val_mAP").iloc[-1],
+        "at 160 px: the plain one, half way back, re-fitted": _of(last, "uniform", "bce"),
+        "at 160 px: late group sampling and DGB, half way back, re-fitted": _of(
+            last, "group-late", "dgb"
+        ),
     }
+    large = found[(found.backbone == "tuned") & (found["size"] == 224)]
+    own, last = (large[large.classifier == name] for name in ("own", "interpolated"))
+    rows["at 224 px: fine-tuned, uniform, BCE"] = _of(own, "uniform", "bce")
+    name = "at 224 px: late group sampling and DGB, half way back, re-fitted"
+    rows[name] = _of(last, "group-late", "dgb")
     lines = ["| | mAP | head | medium | tail |", "|---|---:|---:|---:|---:|"]
     for name, row in rows.items():
         if "best of" in name:

@@ -1,8 +1,10 @@
 """From a recipe's names to its data, its network and its optimiser."""
 
+import ctypes
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -127,15 +129,32 @@ def choose_device(name: str = "auto") -> torch.device:
         InputError: if there is no such device here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
-        return torch.zeros((), device=name).device
+        device = torch.zeros((), device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); give auto or cpu"
         ) from error
+    if device.type == "cpu":
+        _keep_memory()
+    return device
+
+
+@cache
+def _keep_memory() -> None:
+    """Have the C library reuse large blocks of memory.
+
+    By default glibc gives them back to the system after every operation, and to fetch and clear
+    them anew takes as long as the convolutions do.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # not Linux, or another C library
+        return
+    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own
+    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: bytes that may lie free at the end
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

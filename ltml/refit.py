@@ -24,7 +24,7 @@ def evaluate(
     loader: Loader,
     heads: Sequence[nn.Module] | None = None,
     *,
-    batch_size: int = 256,
+    batch_size: int = 64,
     ranks: Ranks | None = None,
     progress: bool = False,
 ) -> list[Tensor]:
@@ -59,7 +59,7 @@ def pooled_features(
     loader: Loader,
     *,
     sample: int = 256,
-    batch_size: int = 128,
+    batch_size: int = 32,
     ranks: Ranks | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, Tensor]:

@@ -106,7 +106,8 @@ def fit(
     out = Path(out)
     if ranks.first:
         check_folder(out, overwrite=overwrite)
-    recipe, data = _frozen(recipe, load_data(recipe) if data is None else held_out(recipe, data))
+    data = load_data(recipe) if data is None else held_out(recipe, data)
+    recipe, data = _frozen(recipe, data, progress and ranks.first)
     training = Training(completed(recipe, data.train), data, out, ranks, progress)
     with claimed(out) if ranks.first else nullcontext():
         if ranks.first:
@@ -182,7 +183,8 @@ def resume(
     recipe = Recipe.from_dict(config["recipe"])
     recipe.check()
     ranks = Ranks.join(recipe.device)
-    _, data = _frozen(recipe, load_data(recipe) if data is None else held_out(recipe, data))
+    data = load_data(recipe) if data is None else held_out(recipe, data)
+    _, data = _frozen(recipe, data, progress and ranks.first)
     training = Training(recipe, data, out, ranks, progress)
     if training.recorder.config["data"] != config["data"]:
         raise InputError(
@@ -198,10 +200,11 @@ def resume(
     return Run.load(out)
 
 
-def _frozen(recipe: Recipe, data: LongTailData) -> tuple[Recipe, LongTailData]:
+def _frozen(recipe: Recipe, data: LongTailData, progress: bool) -> tuple[Recipe, LongTailData]:
     """Pass images once through a backbone that is frozen whole, and train on its maps."""
     if recipe.freeze == -1 and recipe.steps != 0 and not isinstance(data, Bank):
-        data = bank(completed(recipe, data.train), data)
+        whole = completed(recipe, data.train)
+        data = bank(whole, data, device=recipe.device, progress=progress)
     return (replace(recipe, **data.settings) if isinstance(data, Bank) else recipe), data
 
 
