@@ -1,6 +1,7 @@
-"""Put the tables of several ablations, and single runs, into one: figures/voc_lt_proxy.csv.
+"""Put the tables of several ablations, and single runs, into one table of this folder.
 
-``python figures/collect.py runs/frozen runs/tuned runs/probe``
+``python figures/collect.py voc_lt_proxy.csv runs/probe=proxy runs/tuned160=proxy``: each folder,
+and after the equals sign the name of its data.
 """
 
 import sys
@@ -12,19 +13,19 @@ from ltml import Run
 from ltml.ablation import tabulate
 from ltml.files import write_csv
 
-OUT = Path(__file__).resolve().parent / "voc_lt_proxy.csv"
 
-
-def main(folders: list[str]) -> None:
+def main(out: str, *parts: str) -> None:
     """Read each folder's ablation.csv, or the run that it holds; write one table."""
     tables = []
-    for folder in map(Path, folders):
-        table = folder / "ablation.csv"
-        tables.append(pd.read_csv(table) if table.exists() else tabulate([Run.load(folder)]))
-    rows = pd.concat(tables, ignore_index=True).assign(data="VOC-LT proxy")
-    write_csv(OUT, rows)
-    print(f"{OUT}: {len(rows)} rows")
+    for part in parts:
+        folder, _, name = part.partition("=")
+        path = Path(folder) / "ablation.csv"
+        table = pd.read_csv(path) if path.exists() else tabulate([Run.load(folder)])
+        tables.append(table.assign(data=name) if name else table)
+    rows = pd.concat(tables, ignore_index=True)
+    write_csv(Path(__file__).resolve().parent / out, rows)
+    print(f"{out}: {len(rows)} rows")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

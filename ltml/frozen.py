@@ -78,7 +78,7 @@ def bank(
         >>> data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=100)
         >>> maps = bank(ltml.Recipe(), data, progress=False)
         >>> maps.train.images.shape
-        torch.Size([310, 1, 256, 3, 3])
+        torch.Size([115, 1, 256, 3, 3])
     """
     if isinstance(source, Recipe):
         recipe, where = completed(source, data.train), choose_device(device)

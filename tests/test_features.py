@@ -49,7 +49,8 @@ def test_rows_are_what_the_model_makes_of_each_image(run, record, tiny, name):
     recorded = np.bincount(part.cls, minlength=20)
     assert recorded.tolist() == np.minimum(split.labels.counts, 6).tolist()
     assert len(set(zip(part.cls, image, strict=True))) == len(image), "no image twice in a class"
-    assert np.allclose(part.features, features.numpy()[image, part.cls], atol=2e-3)
+    expected = features.numpy()[image, part.cls]
+    assert np.allclose(part.features, expected, rtol=1e-3, atol=2e-3)  # in half precision
     assert part.features.dtype == np.float16
     assert np.allclose(part.score, scores.numpy()[image, part.cls], atol=1e-4)
     assert (part.labels == split.labels.dense(part.index).numpy()).all()

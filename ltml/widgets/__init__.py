@@ -5,6 +5,7 @@ Those of runs take runs, folders of runs, or folders that hold folders of runs; 
 
 from ltml.run import find_runs
 from ltml.widgets.explorer import Explorer
+from ltml.widgets.heads import explore_heads, explore_shrinkage
 from ltml.widgets.runs import (
     LiveView,
     compare_runs,
@@ -22,7 +23,9 @@ __all__ = [
     "explore_balancing",
     "explore_diversity",
     "explore_gradients",
+    "explore_heads",
     "explore_interference",
     "explore_sampler",
+    "explore_shrinkage",
     "find_runs",
 ]
