@@ -154,7 +154,7 @@ def _keep_memory() -> None:
     except OSError:  # not Linux, or another C library
         return
     libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own
-    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: bytes that may lie free at the end
+    libc.mallopt(-1, 2**29)  # M_TRIM_THRESHOLD: bytes that may lie free at the end
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
