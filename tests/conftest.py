@@ -2,14 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 import ltml
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-
-settings.register_profile("ltml", deadline=None)  # a busy machine is no failure
-settings.load_profile("ltml")
 
 
 @pytest.fixture(scope="session")

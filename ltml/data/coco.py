@@ -12,6 +12,12 @@ from ltml.files import check_class_names, quote, read_json, read_list
 
 __all__ = ["load", "load_coco_lt", "read_instances", "read_lt_ids"]
 
+_FIELDS = {  # and their types; those of _UNIQUE identify an entry
+    "images": {"id": int, "file_name": str},
+    "categories": {"id": int, "name": str},
+    "annotations": {"image_id": int, "category_id": int, "bbox": list},
+}
+_UNIQUE = {("images", "id"), ("images", "file_name"), ("categories", "id")}
 # The published COCO-LT list is plain text under both names; it is never unpickled. (A stray
 # longtail2017img_id.pkl beside it is another split.)
 _LT_LISTS = ("longtail2017/img_id.txt", "longtail2017/img_id.pkl", "img_id.txt")
@@ -38,8 +44,8 @@ def load(
     Raises:
         InputError: naming the file and entry, if anything is missing or broken.
     """
-    splits = (train_split, test_split, val_split)
-    return LongTailData("coco", *(s if s is None else rows(root, s).split() for s in splits))
+    splits = [split for split in (train_split, test_split, val_split) if split is not None]
+    return LongTailData("coco", *(rows(root, split).split() for split in splits))
 
 
 def load_coco_lt(
@@ -56,59 +62,75 @@ def load_coco_lt(
 
     Args:
         root: COCO's folder, as for :func:`load`.
-        id_list: the published list of training ids. Default: ``longtail2017/img_id.txt``,
-            ``longtail2017/img_id.pkl`` or ``img_id.txt`` under ``root``.
+        id_list: the published list of training ids; see :func:`read_lt_ids`. Default:
+            ``longtail2017/img_id.txt``, ``longtail2017/img_id.pkl`` or ``img_id.txt`` under
+            ``root``.
         test_split, val_split: splits, as for :func:`load`.
     """
-    train, test = lt_rows(root, id_list).split(), rows(root, test_split).split()
-    val = None if val_split is None else rows(root, val_split).split()
-    return LongTailData("coco-lt", train, test, val)
+    train = lt_rows(root, id_list).split()
+    splits = [split for split in (test_split, val_split) if split is not None]
+    return LongTailData("coco-lt", train, *(rows(root, split).split() for split in splits))
 
 
 class Instances(NamedTuple):
-    """What an instances file says."""
+    """What an instances file says: image id -> entry, class names, image id -> class indices."""
 
-    images: dict[int, str]  # id -> file name
+    images: dict[int, dict]
     class_names: tuple[str, ...]
-    labels: dict[int, set[int]]  # image id -> class indices
+    labels: dict[int, set[int]]
 
 
 def read_instances(path: str | Path) -> Instances:
-    """Read a COCO instances file, or name the entry that is wrong."""
+    """Read a COCO instances file.
+
+    Raises:
+        InputError: naming the file and the entry, if it is no instances file or contradicts itself.
+    """
     # 450 MB for train2017, mostly masks.
-    dataset, where = read_json(path, limit=None, drop=("segmentation",)), "all of it"
-
-    def entries(key: str):
-        nonlocal where
-        where = key
+    dataset, seen = read_json(path, limit=None, drop=("segmentation",)), {}
+    for key, fields in _FIELDS.items():
+        if not isinstance(dataset, dict) or not isinstance(dataset.get(key), list):
+            raise InputError(f"{path} is not a COCO instances file: it has no list {key!r}")
         for i, entry in enumerate(dataset[key]):
-            where = f"{key}[{i}]"
-            yield entry
+            for field, kind in fields.items():
+                value = entry.get(field) if isinstance(entry, dict) else None
+                wrong = None
+                if type(value) is not kind:  # not isinstance: true is no id
+                    wrong = f"; give {kind.__name__}"
+                elif (key, field) in _UNIQUE:
+                    same = posixpath.normpath(value) if kind is str else value  # ./1.jpg is 1.jpg
+                    if seen.setdefault((key, field, same), i) != i:
+                        wrong = f", as {key}[{seen[key, field, same]}] has; give each its own"
+                if wrong:
+                    raise InputError(f"{path}: {key}[{i}] has {field} {quote(value)}{wrong}")
+    images = {entry["id"]: entry for entry in dataset["images"]}
+    categories = sorted(dataset["categories"], key=lambda entry: entry["id"])
+    column = {entry["id"]: c for c, entry in enumerate(categories)}
+    labels = {}
+    for i, entry in enumerate(dataset["annotations"]):
+        image, category, box = (entry[field] for field in _FIELDS["annotations"])
+        if image not in images or category not in column:
+            what = f"image {quote(image)} and category {quote(category)}"
+            raise InputError(f"{path}: annotations[{i}] is of {what}, not both of which are listed")
+        # the comparison fails for not-a-number and infinity
+        if len(box) != 4 or not all(type(v) in (int, float) and abs(v) < 1e9 for v in box):
+            raise InputError(f"{path}: annotations[{i}]'s bbox is not [x, y, width, height]")
+        if box[2] > 0 < box[3]:
+            labels.setdefault(image, set()).add(column[category])
+    names = check_class_names([entry["name"] for entry in categories], where=str(path))
+    return Instances(images, names, labels)
 
-    images, files, categories, labels = {}, set(), {}, {}
-    try:
-        for entry in entries("images"):
-            name = posixpath.normpath(entry["file_name"])  # ./1.jpg is 1.jpg
-            if entry["id"] in images or name in files:
-                raise ValueError("its id or file_name is another image's too")
-            images[entry["id"]] = entry["file_name"]
-            files.add(name)
-        for entry in entries("categories"):
-            if entry["id"] in categories:
-                raise ValueError("its id is another category's too")
-            categories[entry["id"]] = entry["name"]
-        column = {category: c for c, category in enumerate(sorted(categories))}
-        for entry in entries("annotations"):
-            image, category = entry["image_id"], entry["category_id"]
-            if image not in images or category not in column:
-                raise ValueError(f"image {image} or category {category} is not in the file")
-            _, _, width, height = entry["bbox"]
-            if width > 0 < height:
-                labels.setdefault(image, set()).add(column[category])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: {where} is not as in COCO: {repr(error)[:200]}") from None
-    names = [categories[category] for category in column]
-    return Instances(images, check_class_names(names, where=str(path)), labels)
+
+def find_instances(root: str | Path, split: str) -> Path:
+    """Find the instances file of a split."""
+    folder = Path(root, "annotations")
+    if is_file(path := folder / f"instances_{split}.json"):
+        return path
+    there = ", ".join(sorted(p.stem[10:] for p in folder.glob("instances_*.json")))
+    raise InputError(
+        f"split {quote(split)} has no instances_SPLIT.json in {folder}; "
+        f"{f'there are {there}' if there else 'give the folder of COCO as root'}"
+    )
 
 
 def image_folder(root: str | Path, split: str) -> Path:
@@ -119,38 +141,35 @@ def image_folder(root: str | Path, split: str) -> Path:
 
 def rows(root: str | Path, split: str, only: dict[int, str] | None = None) -> Rows:
     """Find the images of a split; ``only`` maps image ids to the places that name them."""
-    folder, listing = image_folder(root, split), Path(root, f"annotations/instances_{split}.json")
-    if not is_file(listing):
-        there = ", ".join(sorted(p.stem[10:] for p in listing.parent.glob("instances_*.json")))
-        raise InputError(
-            f"split {quote(split)} has no instances_SPLIT.json in {listing.parent}; "
-            f"{f'there are {there}' if there else 'give the folder of COCO as root'}"
-        )
-    found = read_instances(listing)
-    only = dict.fromkeys(found.images, listing) if only is None else only
-    read = {
-        f"{split}/{found.images.get(image, image)}": partial(_read, folder, found, image, where)
-        for image, where in only.items()
-    }
+    listing, folder = find_instances(root, split), image_folder(root, split)
+    found, read = read_instances(listing), {}
+    for image, where in (dict.fromkeys(found.images, listing) if only is None else only).items():
+        name = found.images.get(image, {}).get("file_name", image)
+        read[f"{split}/{name}"] = partial(_read, folder, found, image, where)
     return Rows(listing, found.class_names, read)
 
 
 def _read(folder: Path, found: Instances, image: int, where) -> tuple[Path, list[int]]:
-    name = found.images.get(image)
-    if name is None:
+    if image not in found.images:
         raise InputError(f"{where}: image {image} is not in the instances file; correct the list")
-    if not is_file(folder / name):
-        raise InputError(f"{where}: image {image}, {quote(name)} in {folder}, is missing")
-    return folder / name, sorted(found.labels.get(image, ()))
+    path = folder / found.images[image]["file_name"]
+    if not is_file(path):
+        name = quote(found.images[image]["file_name"])
+        raise InputError(f"{where}: the file of image {image}, {name} in {folder}, is missing")
+    return path, sorted(found.labels.get(image, ()))
 
 
 def read_lt_ids(path: str | Path) -> dict[int, str]:
     """Read the published COCO-LT list: an image of train2017 on each line.
 
-    Accepted are ``554625``, ``000000554625.jpg`` and ``train2017/000000554625.jpg``.
+    Accepted are ``554625``, ``000000554625``, ``000000554625.jpg`` and
+    ``train2017/000000554625.jpg``.
 
     Returns:
         Image id -> the file and line that names it, for messages.
+
+    Raises:
+        InputError: naming the line, if it is of another form, or repeats an image.
     """
     ids = {}
     for line, name in read_list(path):
@@ -163,6 +182,6 @@ def read_lt_ids(path: str | Path) -> dict[int, str]:
 
 
 def lt_rows(root: str | Path, id_list: str | Path | None = None) -> Rows:
-    """Find COCO-LT's training images."""
+    """Find COCO-LT's training images; see :func:`load_coco_lt`."""
     id_list = id_list or find_list([Path(root)], *_LT_LISTS)
     return rows(root, "train2017", read_lt_ids(id_list))._replace(source=id_list)

@@ -1,14 +1,15 @@
 """Fetch VOC-LT and COCO-LT, and compare what is on the disk with what was published about them."""
 
 import hashlib
-import json
 import os
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 from tqdm.auto import tqdm
@@ -16,20 +17,153 @@ from tqdm.auto import tqdm
 from ltml.data import Rows, coco, voc
 from ltml.errors import InputError
 from ltml.files import read_list
-from ltml.labels import LabelMatrix
+from ltml.labels import GROUPS, LabelMatrix
 from ltml.options import choose
 
 __all__ = ["BENCHMARKS", "check", "coco_lt", "voc_lt"]
 
-# Counts and digests of ids are those of the published label lists; addresses and MD5s of VOC are
-# torchvision's. COCO's host has no https: it answers with the certificate of s3.amazonaws.com.
-BENCHMARKS = json.loads((files("ltml.data") / "benchmarks.json").read_text())
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file: its address, place below the root, bytes, and digest where known."""
+
+    url: str
+    path: str
+    size: int | None = None
+    digest: str | None = None
+    verify: Callable[[Path], None] | None = None  # raises InputError unless it is the file
 
 
-def digest_of_ids(names: Iterable[str]) -> str:
-    """SHA-256 of image ids, whatever their order and form: train2017/000000000009.jpg is 9."""
-    ids = sorted(Path(name).stem.lstrip("0") for name in names)
-    return hashlib.sha256("".join(f"{name}\n" for name in ids).encode()).hexdigest()
+@dataclass(frozen=True)
+class Published:
+    """One split: its images, those of each class, the digest of its ids, images without a label."""
+
+    images: int
+    counts: tuple[int, ...]
+    ids: str
+    unlabelled: int = 0
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was published: class names in column order, the splits, and where the files are.
+
+    ``unpacked`` is what the archives take on the disk, ``image_bytes`` the mean size of images that
+    are fetched one by one.
+    """
+
+    classes: tuple[str, ...]
+    train: Published
+    test: Published
+    id_list: Remote  # plain text whatever its name
+    archives: tuple[Remote, ...]
+    unpacked: int
+    image_bytes: int = 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split()))
+
+
+# Counts and digests of ids were computed from the published label lists. A file whose checksum is
+# not known for certain has none; it is verified by what it holds.
+# Tong Wu et al.'s repository. Only the lists are taken; the pickles beside them are never read.
+_LISTS = "https://raw.githubusercontent.com/wutong16/DistributionBalancedLoss/master/appendix"
+# The address that the servers' keeper calls the long-term one (pytorch/vision pull request 9216);
+# addresses and MD5s are torchvision's.
+_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC"
+# No https: this host answers with the certificate of s3.amazonaws.com.
+_COCO = "http://images.cocodataset.org"
+
+COCO_CLASSES = tuple(
+    """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,
+stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,
+umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,
+skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,
+sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,
+toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,
+clock,vase,scissors,teddy bear,hair drier,toothbrush""".replace("\n", "").split(",")
+)
+BENCHMARKS = {
+    "voc-lt": Benchmark(
+        classes=voc.VOC_CLASSES,
+        train=Published(
+            images=1142,
+            counts=_numbers("6 34 8 14 154 17 249 29 479 4 240 48 11 20 775 100 5 82 7 64"),
+            ids="c5436125d33c318e6f13c488f8746384325ab3e9d319efafc10ec18223873559",
+        ),
+        test=Published(
+            images=4952,
+            counts=_numbers(
+                """205 250 289 176 240 183 775 332 545 127 247 433 279 233 2097 254 98 355 259
+                255"""
+            ),
+            ids="46f3424f5769b4b9032673364380b6652346ab4d2fa66390cb75adf9d0f95afa",
+        ),
+        id_list=Remote(f"{_LISTS}/VOCdevkit/longtail2012/img_id.txt", "longtail2012/img_id.txt"),
+        archives=(
+            Remote(
+                url=f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar",
+                path="VOCtrainval_11-May-2012.tar",
+                size=1_999_639_040,
+                digest="md5:6cd6e144f989b92b3379bac3b3de84fd",
+            ),
+            Remote(
+                url=f"{_VOC}/voc2007/VOCtest_06-Nov-2007.tar",
+                path="VOCtest_06-Nov-2007.tar",
+                size=451_020_800,
+                digest="md5:b6e924de25625d8de591ea690078ad9f",
+            ),
+        ),
+        unpacked=2_300_000_000,
+    ),
+    "coco-lt": Benchmark(
+        classes=COCO_CLASSES,
+        train=Published(
+            images=1909,
+            counts=_numbers(
+                """1128 37 276 32 9 41 18 87 20 50 11 13 8 97 19 49 70 17 7 10 8 6 7 7 100 39 189
+                31 24 11 12 8 35 10 25 21 17 10 20 460 84 498 126 207 173 366 39 35 44 36 29 25 14
+                45 16 73 585 153 164 44 624 25 200 137 70 89 73 127 91 175 9 237 119 292 87 113 15
+                21 6 11"""
+            ),
+            ids="2a3c9bbd555aba32414d2cac08dd9fadc1d0e6bfdfb936083ba22e6e43df63aa",
+        ),
+        test=Published(
+            images=5000,
+            counts=_numbers(
+                """2693 149 535 159 97 189 157 250 121 191 86 69 37 235 125 184 177 128 65 87 89 49
+                85 101 228 174 292 145 105 84 120 49 169 91 97 100 127 149 167 379 110 390 155 181
+                153 314 103 76 98 85 71 81 51 153 62 124 580 195 172 149 501 149 207 183 88 145 106
+                214 54 115 8 187 101 230 204 137 28 94 9 34"""
+            ),
+            ids="ebda95296b503a4f07d507167309df3df2263c2f7fdfc4267a103c2efb442710",
+            unlabelled=48,
+        ),
+        id_list=Remote(f"{_LISTS}/coco/longtail2017/img_id.pkl", "longtail2017/img_id.txt"),
+        archives=(
+            Remote(
+                url=f"{_COCO}/annotations/annotations_trainval2017.zip",
+                path="annotations_trainval2017.zip",
+                size=252_907_541,
+                digest="sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+            ),
+        ),
+        unpacked=490_000_000,
+        image_bytes=163_000,  # val2017.zip: 815,585,330 bytes of 5000 images
+    ),
+}
+_TREES = {  # of VOC-LT: and the list of the images that it needs
+    "VOC2012": "longtail2012/img_id.txt",
+    "VOC2007": "VOC2007/ImageSets/Main/test.txt",
+}
+_INSTANCES = {f"annotations/instances_{split}.json": split for split in ("train2017", "val2017")}
+_RETRIES, _MOST_FAILED = 3, 10
+
+
+def digest_of_ids(ids: Iterable[str]) -> str:
+    """SHA-256 of image ids, whatever their order: sorted, one on each line."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
 
 
 def check_image(path: Path) -> None:
@@ -42,199 +176,134 @@ def check_image(path: Path) -> None:
         raise InputError(f"{path} cannot be decoded ({reason}); delete it") from None
 
 
-def _check_list(path: Path, published: dict) -> None:
-    if digest_of_ids(name for _, name in read_list(path)) != published["ids"]:
-        raise InputError(f"{path} is not the published list of {published['images']:,} ids")
-
-
-def _fetch(url: str, path: Path, digest: str | None, verify=None, *, bar: bool = False) -> None:
-    """Fetch one file; it takes its name once it is whole, and has its digest or is verified."""
+def _fetch(item: Remote, root: Path, quiet: bool = True) -> None:
+    """Fetch one file; it takes its name once it is whole and checked."""
     import pooch
 
+    hidden = True if quiet else None  # None: where nobody watches, as in a log file
+    bar = tqdm(desc=item.path, total=item.size or 1, unit="B", unit_scale=True, disable=hidden)
     http = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**18, timeout=60)
 
     def download(url: str, part: str, _) -> None:
         http(url, part, None)
-        if verify:
-            verify(Path(part))
+        size = Path(part).stat().st_size
+        if item.size not in (None, size):
+            raise InputError(f"it has {size:,} bytes, not {item.size:,}")
+        if item.verify:
+            item.verify(Path(part))
 
     pooch.get_logger().setLevel("WARNING")
-    registry, urls = {path.name: digest}, {path.name: url}
-    fetcher = pooch.create(path.parent, "", registry=registry, urls=urls, retry_if_failed=3)
+    registry, urls = {item.path: item.digest}, {item.path: item.url}
+    files = pooch.create(root, "", registry=registry, urls=urls, retry_if_failed=_RETRIES)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # else pooch's threads race
-        fetcher.fetch(path.name, downloader=download)
+        (root / item.path).parent.mkdir(parents=True, exist_ok=True)  # else pooch's threads race
+        files.fetch(item.path, downloader=download)
     except (ValueError, OSError) as error:  # a wrong checksum; whatever requests raises
         raise InputError(
-            f"{url} cannot be fetched ({error}); run again to continue, or fetch it elsewhere and "
-            f"put it at {path}"
+            f"{item.url} cannot be fetched ({error}); run again to continue, or fetch it elsewhere "
+            f"and put it at {root / item.path}"
         ) from error
 
 
-def _unpack(archive: Path, folder: Path, top: str, keep: Iterable[str]) -> None:
-    """Unpack files below ``top`` of an archive into ``folder``, once all are whole."""
+def _fetch_all(items: list[Remote], root: Path, connections: int, quiet: bool) -> None:
+    """Fetch many small files at once; a few may fail without stopping the others."""
+    failed, pool = [], ThreadPoolExecutor(max(1, connections))
+    try:
+        done = as_completed([pool.submit(_fetch, item, root) for item in items])
+        for future in tqdm(done, "images", len(items), disable=True if quiet else None):
+            failed += [future.exception()] if future.exception() else []
+            if len(failed) == _MOST_FAILED:
+                break
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failed:
+        raise InputError(f"{failed[0]} ({len(failed)} of {len(items):,} images failed)")
+
+
+def _unpack(archive: Path, folder: Path, wanted: Callable[[str], bool], top: str = "") -> None:
+    """Unpack the wanted files of an archive; those below ``top`` in it go into ``folder``.
+
+    They are moved into place when all are whole. Links and devices are refused, and no name leads
+    out of the folder.
+    """
     part = folder / ".unpacking"
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     try:
-        options = {"filter": "data"} if archive.suffix == ".tar" else {}
-        shutil.unpack_archive(archive, part, **options)
-        for path in [path for pattern in keep for path in (part / top).glob(pattern)]:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(part, filter(wanted, file.namelist()))
+        else:
+            with tarfile.open(archive, "r:") as file:
+                members = [m for m in file if wanted(m.name) and not m.isdir()]
+                for member in members:
+                    if not member.isreg():
+                        raise ValueError(f"{member.name!r} is a link or a device")
+                file.extractall(part, members, filter="data")
+        for path in [path for path in (part / top).rglob("*") if path.is_file()]:
             target = folder / path.relative_to(part / top)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, target)
-    except Exception as error:  # many kinds over damaged archives
+    except Exception as error:  # both modules raise many kinds over damaged archives
         raise InputError(f"{archive} cannot be unpacked ({error}); delete it") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _fetch_archives(facts, root: Path, folder: Path, images: int, dry_run: bool, bar: bool) -> None:
-    """Say what is missing; fetch and unpack it but for the images that come one by one."""
-    archives = {root / Path(archive["url"]).name: archive for archive in facts["archives"]}
-    archives = {  # one that is still there was not unpacked to its end
-        path: archive
-        for path, archive in archives.items()
-        if path.exists() or not (folder / archive["holds"]).exists()
-    }
-    todo = [(archive["url"], path, archive["digest"]) for path, archive in archives.items()]
-    ids = folder / facts["id_list"]["path"]
-    if ids.exists():
-        _check_list(ids, facts["train"])
+def _verify_list(path: Path, published: Published) -> None:
+    if digest_of_ids(name for _, name in read_list(path)) != published.ids:
+        raise InputError(f"{path} is not the published list of {published.images:,} ids; delete it")
+
+
+def _fetch_parts(
+    facts: Benchmark, root: Path, folder: Path, archives: list[Remote], images: int = 0,
+    *, wanted: Callable[[str], bool], top: str = "", dry_run: bool, keep: bool, quiet: bool,
+) -> bool:  # fmt: skip
+    """Fetch and unpack the list and archives that are missing; in a dry run only say which."""
+    todo, path = list(archives), folder / facts.id_list.path
+    verify = partial(_verify_list, published=facts.train)
+    if path.exists():
+        verify(path)
     else:
-        verify = partial(_check_list, published=facts["train"])
-        todo.insert(0, (facts["id_list"]["url"], ids, None, verify))
-    for url, path, *_ in todo:
-        print(f"{url}\n    to {path}")
-    size = sum(archive["size"] for archive in archives.values())
-    size += images * facts.get("image_bytes", 0)
-    unpacked = f", and {facts['unpacked'] / 1e9:.2f} GB to unpack them" if archives else ""
-    text = f"about {size / 1e9:.2f} GB to fetch{unpacked}"
-    print(f"in all {len(todo) + images:,} files, {text}", flush=True)
-    if not dry_run:
-        for item in todo:
-            _fetch(*item, bar=bar)
-        for path in archives:
-            _unpack(path, folder, facts["top"], facts["keep"])
-            path.unlink()
+        name = path.relative_to(root).as_posix()
+        todo.insert(0, replace(facts.id_list, path=name, verify=verify))
+    for item in todo:
+        size = f"{item.size:,} bytes" if item.size else "a short list"
+        print(f"{size:>19}  {item.url}\n{'':19}  to {root / item.path}")
+    if images:
+        print(f"{images:>12,} images  from {_COCO}, {facts.image_bytes / 1e3:.0f} kB each")
+    size = (sum(item.size or 0 for item in todo) + images * facts.image_bytes) / 1e9
+    unpacked = f", and {facts.unpacked / 1e9:.2f} GB to unpack them" if archives else ""
+    count = len(todo) + images
+    print(f"in all {count:,} files, about {size:.2f} GB to fetch{unpacked}", flush=True)
+    if dry_run:
+        return False
+    for item in todo:
+        _fetch(item, root, quiet)
+    for item in archives:
+        _unpack(root / item.path, folder, wanted, top)
+        if not keep:
+            (root / item.path).unlink()
+    return True
 
 
-def voc_lt(root: Path, dry_run: bool = False, quiet: bool = False) -> None:
-    """Fetch VOC-LT (2.5 GB); run it again to continue where it was interrupted.
-
-    Args:
-        root: folder for the data, made if need be; VOCdevkit is found or put there.
-        dry_run: only say what would be fetched, and how much.
-        quiet: no progress bars.
-    """
-    root = Path(root)
-    if (root / "JPEGImages").is_dir():
-        raise InputError(f"root {str(root)!r} is one VOC tree; give the folder above it")
-    devkit = root if any(root.glob("VOC20*")) else root / "VOCdevkit"
-    _fetch_archives(BENCHMARKS["voc-lt"], root, devkit, 0, dry_run, not quiet)
-    if not dry_run:
-        check("voc-lt", root, quiet=quiet)
-
-
-def coco_lt(root: Path, dry_run: bool = False, connections: int = 8, quiet: bool = False) -> None:
-    """Fetch COCO-LT (1.4 GB, of COCO's 20); run it again to continue where it was interrupted.
-
-    Args:
-        root: folder for the data, made if need be.
-        dry_run: only say what would be fetched, and how much.
-        connections: images at a time.
-        quiet: no progress bars.
-    """
-    root, facts = Path(root), BENCHMARKS["coco-lt"]
-    images = facts["train"]["images"] + facts["test"]["images"]
-    for split in ("train2017", "val2017"):
-        images -= sum(1 for _ in coco.image_folder(root, split).glob("*.jpg"))
-    _fetch_archives(facts, root, root, max(images, 0), dry_run, not quiet)
-    if not dry_run:
-        _fetch_images(list(_missing_images(root, facts)), connections, quiet)
-        check("coco-lt", root, quiet=quiet)
-
-
-def _missing_images(root: Path, facts: dict) -> Iterator[tuple]:
+def _coco_images(root: Path) -> Iterator[Remote]:
     """The images of COCO-LT that are not there; their names are made of their ids."""
-    train = coco.read_lt_ids(root / facts["id_list"]["path"])
-    test = coco.read_instances(root / facts["archives"][0]["holds"]).images
-    for split, ids in (("train2017", train), ("val2017", test)):
+    for listing, split in _INSTANCES.items():
+        if split == "train2017":
+            ids = coco.read_lt_ids(root / BENCHMARKS["coco-lt"].id_list.path)
+        else:
+            ids = coco.read_instances(root / listing).images
         folder = coco.image_folder(root, split)
         for path in (folder / f"{image:012}.jpg" for image in ids):
             if not path.exists():
-                yield f"{facts['host']}/{split}/{path.name}", path, None, check_image
+                name = path.relative_to(root).as_posix()
+                yield Remote(f"{_COCO}/{split}/{path.name}", name, verify=check_image)
 
 
-def _fetch_images(todo: list[tuple], connections: int, quiet: bool) -> None:
-    """Fetch many small files at once; those that fail stop no other."""
-
-    def attempt(item: tuple) -> InputError | None:
-        try:
-            _fetch(*item)
-        except InputError as error:
-            return error
-
-    with ThreadPoolExecutor(max(1, connections)) as pool:
-        done = tqdm(pool.map(attempt, todo), "images", len(todo), disable=True if quiet else None)
-        failed = [error for error in done if error]
-    if failed:
-        raise InputError(f"{failed[0]} ({len(failed)} of {len(todo):,} images failed)")
-
-
-def check(data: str, root: Path, decode: bool = False, quiet: bool = False) -> None:
-    """Compare what is on the disk with the published counts, and name what is missing.
-
-    Args:
-        data: voc-lt or coco-lt.
-        root: folder of the data.
-        decode: also decode every image, which finds damaged ones and takes a minute.
-        quiet: no progress bars.
-    """
-    facts, root, differ = choose("data", data, BENCHMARKS), Path(root), 0
-    for split in ("train", "test"):
-        for what, wrong in _compare(data, root, split, facts[split], decode, quiet):
-            differ += bool(wrong)
-            print(f"{'WRONG' if wrong else 'ok':5} {what}")
-            for text in wrong[:10]:
-                print(f"        {text}")
-            if len(wrong) > 10:
-                print(f"        and {len(wrong) - 10:,} more")
-    if differ:
-        raise InputError(
-            f"{root} differs from the published {data} in {differ} points; fetch what is missing "
-            f"with: ltml data {data} --root {root}"
-        )
-    print(f"complete; train on it with: ltml train --data {data} --root {root}")
-
-
-def _compare(data, root: Path, split: str, published: dict, decode, quiet) -> Iterator[tuple]:
-    """Yield what was compared, and what is wrong with it."""
-    try:
-        rows = _rows(data, root, split)
-    except InputError as error:
-        yield f"{split} split", [str(error)]
-        return
-    same = digest_of_ids(rows.read) == published["ids"]
-    text = f"{len(rows.read):,} of {published['images']:,} in {rows.source}"
-    yield f"{split} ids: {text}", [] if same else ["they are not the published ones"]
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        seen = pool.map(partial(_see, decode=decode), rows.read.values())
-        bar = None if decode and not quiet else True
-        seen = list(tqdm(seen, split, len(rows.read), disable=bar))
-    yield f"{split} images: {len(seen):,}", [problem for _, problem in seen if problem]
-
-    found = [row for row, _ in seen if row is not None]
-    counts = LabelMatrix.from_lists(found, rows.class_names).counts
-    pairs = zip(rows.class_names, counts, published["counts"], strict=False)
-    wrong = [f"{name}: {n:,} images, not {wanted:,}" for name, n, wanted in pairs if n != wanted]
-    yield f"{split} labels: {len(counts)} classes", wrong
-
-
-def _rows(data: str, root: Path, split: str) -> Rows:
+def _rows(data: str, root: Path, train: bool) -> Rows:
     if data == "voc-lt":
-        return voc.rows(root, voc.find_lt_list(root) if split == "train" else "VOC2007/test")
-    return coco.lt_rows(root) if split == "train" else coco.rows(root, "val2017")
+        return voc.rows(root, voc.find_lt_list(root) if train else "VOC2007/test")
+    return coco.lt_rows(root) if train else coco.rows(root, "val2017")
 
 
 def _see(read: Callable, decode: bool) -> tuple[list[int] | None, str | None]:
@@ -249,3 +318,132 @@ def _see(read: Callable, decode: bool) -> tuple[list[int] | None, str | None]:
     except InputError as error:
         return row, str(error)
     return row, None
+
+
+def _compare(data: str, root: Path, decode: bool, quiet: bool) -> Iterator[tuple]:
+    """Yield what was compared, whether it is as published, what was found, and details."""
+    facts = choose("data", data, BENCHMARKS)
+    for split, published in (("training", facts.train), ("test", facts.test)):
+        try:
+            rows = _rows(data, root, split == "training")
+        except InputError as error:
+            yield f"{split} split", False, str(error), []
+            continue
+        ids = list(rows.read)
+        if data == "coco-lt":  # train2017/000000000009.jpg is 9
+            ids = [Path(name).stem.lstrip("0") for name in ids]
+        text = f"{len(ids):,} of {published.images:,} in {rows.source}"
+        yield f"{split} ids", digest_of_ids(ids) == published.ids, text, []
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            seen = pool.map(partial(_see, decode=decode), rows.read.values())
+            seen = list(tqdm(seen, split, len(ids), disable=None if decode and not quiet else True))
+        found = [row for row, _ in seen if row is not None]
+        problems = [problem for _, problem in seen if problem]
+        whole = len(ids) - len(problems)
+        text = f"{whole:,} of {published.images:,}"
+        yield f"{split} images", whole == published.images, text, problems
+
+        if rows.class_names != facts.classes:
+            differ = sorted(set(rows.class_names) ^ set(facts.classes))
+            yield f"{split} classes", False, f"{len(rows.class_names)}", differ
+            continue
+        labels = LabelMatrix.from_lists(found, facts.classes)
+        counts, groups = labels.counts, labels.groups()
+        pairs = zip(facts.classes, counts, published.counts, strict=True)
+        wrong = [
+            f"{name}: {n:,} images, not {wanted:,}" for name, n, wanted in pairs if n != wanted
+        ]
+        text = ", ".join(f"{len(groups[name])} {name}" for name in GROUPS) + " classes"
+        yield f"{split} labels", not wrong, text, wrong
+        bare = sum(not row for row in found)
+        text = f"{bare} of {published.unlabelled}"
+        yield f"{split} images without a label", bare == published.unlabelled, text, []
+
+
+def voc_lt(
+    root: Path, dry_run: bool = False, keep_archives: bool = False, quiet: bool = False
+) -> None:
+    """Fetch VOC-LT (2.5 GB); run it again to continue where it was interrupted.
+
+    Args:
+        root: folder for the data, made if need be; VOCdevkit is found or put there.
+        dry_run: only say what would be fetched, and how much.
+        keep_archives: leave the archives once they are unpacked.
+        quiet: no progress bars.
+    """
+    root, facts = Path(root), BENCHMARKS["voc-lt"]
+    if (root / "JPEGImages").is_dir():
+        raise InputError(f"root {str(root)!r} is one VOC tree; give the folder above it")
+    devkit = root if any((root / tree).is_dir() for tree in _TREES) else root / "VOCdevkit"
+    archives = []
+    for (tree, listing), archive in zip(_TREES.items(), facts.archives, strict=True):
+        names = read_list(devkit / listing) if (devkit / listing).exists() else []
+        files = [f"Annotations/{name}.xml" for _, name in names]
+        files += [f"JPEGImages/{name}.jpg" for _, name in names]
+        if not files or not all((devkit / tree / file).exists() for file in files):
+            archives.append(archive)
+
+    def wanted(name: str) -> bool:  # masks are not used
+        parts = PurePosixPath(name).parts
+        return len(parts) > 3 and parts[1] in _TREES and not parts[2].startswith("Segmentation")
+
+    options = {"dry_run": dry_run, "keep": keep_archives, "quiet": quiet}
+    if _fetch_parts(facts, root, devkit, archives, wanted=wanted, top="VOCdevkit", **options):
+        check("voc-lt", root, quiet=quiet)
+
+
+def coco_lt(
+    root: Path,
+    dry_run: bool = False,
+    connections: int = 8,
+    keep_archives: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Fetch COCO-LT (1.4 GB, of COCO's 20); run it again to continue where it was interrupted.
+
+    Args:
+        root: folder for the data, made if need be.
+        dry_run: only say what would be fetched, and how much.
+        connections: images at a time.
+        keep_archives: leave the archive of annotations once it is unpacked.
+        quiet: no progress bars.
+    """
+    root, facts = Path(root), BENCHMARKS["coco-lt"]
+    archives = [] if all((root / name).exists() for name in _INSTANCES) else list(facts.archives)
+    images = facts.train.images + facts.test.images
+    for split in _INSTANCES.values():  # the 450 MB of annotations are not read for this
+        images -= sum(1 for _ in coco.image_folder(root, split).glob("*.jpg"))
+    options = {"dry_run": dry_run, "keep": keep_archives, "quiet": quiet}
+    wanted = _INSTANCES.__contains__
+    if _fetch_parts(facts, root, root, archives, max(images, 0), wanted=wanted, **options):
+        _fetch_all(list(_coco_images(root)), root, connections, quiet)
+        check("coco-lt", root, quiet=quiet)
+
+
+def check(
+    data: str, root: Path, decode: bool = False, full: bool = False, quiet: bool = False
+) -> None:
+    """Compare what is on the disk with the published counts, and name what is missing.
+
+    Args:
+        data: voc-lt or coco-lt.
+        root: folder of the data.
+        decode: also decode every image, which finds damaged ones and takes a minute.
+        full: name everything that is missing or wrong, not the first ten of each kind.
+        quiet: no progress bars.
+    """
+    differ = 0
+    for what, ok, text, details in _compare(data, Path(root), decode, quiet):
+        differ += not ok
+        print(f"{'ok' if ok else 'WRONG':5} {what}: {text}")
+        for detail in details if full else details[:10]:
+            print(f"        {detail}")
+        if len(details) > 10 and not full:
+            print(f"        and {len(details) - 10:,} more")
+    if differ:
+        raise InputError(
+            f"{root} differs from the published {data} in {differ} points; fetch what is missing "
+            f"with: ltml data {data} --root {root}"
+        )
+    print(f"complete; train on it with: ltml train --data {data} --root {root}")

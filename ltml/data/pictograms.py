@@ -2,6 +2,7 @@
 
 import json
 import numbers
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -286,7 +287,8 @@ def _blend(canvas: np.ndarray, mask: np.ndarray, x: int, y: int, colour: np.ndar
 def export_coco(out: str | Path, **options) -> Path:
     """Write the data set that :func:`load` returns as PNGs and COCO instances files.
 
-    They lie in ``train/``, ``test/`` and ``annotations/``, with a box for every pictogram.
+    They lie in ``train/``, ``test/`` and ``annotations/``, with a box for every pictogram. The
+    folder appears whole or not at all.
 
     Args:
         out: folder to make; it may exist if it is empty.
@@ -299,15 +301,23 @@ def export_coco(out: str | Path, **options) -> Path:
     if out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"out {str(out)!r} exists and is not an empty folder; give a new folder")
     try:
-        (out / "annotations").mkdir(parents=True)
-        for name, scenes in data.splits.items():
-            _write_coco(out, name, scenes)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            part = Path(folder, "part")
+            (part / "annotations").mkdir(parents=True)
+            for name, scenes in data.splits.items():
+                _write_coco_split(part, name, scenes)
+            if out.exists():
+                out.rmdir()
+            part.rename(out)
     except OSError as error:
-        raise InputError(f"out {str(out)!r} cannot be written ({error}); give another") from error
+        raise InputError(
+            f"out {str(out)!r} cannot be written ({error.strerror or error}); give another folder"
+        ) from error
     return out
 
 
-def _write_coco(out: Path, name: str, scenes: Scenes) -> None:
+def _write_coco_split(out: Path, name: str, scenes: Scenes) -> None:
     (out / name).mkdir()
     size, files = scenes.images.shape[-1], [f"{i:06d}.png" for i in range(len(scenes))]
     for file, pixels in zip(files, scenes.images.permute(0, 2, 3, 1), strict=True):

@@ -16,7 +16,7 @@ VOC_CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 def load(
@@ -43,10 +43,8 @@ def load(
         InputError: naming the file and line, if anything is missing or broken.
     """
     classes = check_class_names(classes, where="classes")
-    splits = (train_split, test_split, val_split)
-    return LongTailData(
-        "voc", *(s if s is None else rows(root, s, classes).split() for s in splits)
-    )
+    splits = [split for split in (train_split, test_split, val_split) if split is not None]
+    return LongTailData("voc", *(rows(root, split, classes).split() for split in splits))
 
 
 def load_voc_lt(
@@ -66,14 +64,18 @@ def load_voc_lt(
             ``longtail2012/img_id.txt`` or ``img_id.txt`` under ``root``.
         test_split, val_split: image sets, as for :func:`load`.
     """
-    splits = (Path(id_list or find_lt_list(root)), test_split, val_split)
-    return LongTailData("voc-lt", *(s if s is None else rows(root, s).split() for s in splits))
+    splits = Path(id_list or find_lt_list(root)), test_split, val_split
+    splits = [rows(root, split).split() for split in splits if split is not None]
+    return LongTailData("voc-lt", *splits)
 
 
 def find_lt_list(root: str | Path) -> Path:
     """Find the file of VOC-LT's training ids."""
-    top = next(iter(find_trees(root).values())).parent
-    return find_list([top / "longtail2012", top, Path(root)], "img_id.txt")
+    trees = find_trees(root)
+    if "VOC2012" not in trees:
+        raise InputError(f"{root} has no VOC2012, where VOC-LT's training images are")
+    top = trees["VOC2012"].parent
+    return find_list([top / "longtail2012", top, Path(root), trees["VOC2012"]], "img_id.txt")
 
 
 def find_trees(root: str | Path) -> dict[str, Path]:
@@ -116,7 +118,7 @@ def _read(name: str, where: str, trees: dict, classes: tuple) -> tuple[Path, lis
     if len(found) != 1:
         raise InputError(
             f"{where}: {quote(name)} is annotated in {len(found)} of {', '.join(trees)}; "
-            "add it, or leave the image out"
+            + ("name the tree in the split" if found else "add it, or leave the image out")
         )
     annotation, folder = found[0] / f"Annotations/{name}.xml", found[0] / "JPEGImages"
     image = next(filter(is_file, (folder / f"{name}{suffix}" for suffix in _SUFFIXES)), None)
@@ -136,18 +138,27 @@ def read_annotation(path: str | Path) -> list[str]:
 
     A document type is refused before parsing, so no entity can be declared, let alone expand.
 
+    Returns:
+        One name for each object, at least one, in the order of the file.
+
     Raises:
         InputError: naming the file, if it is no annotation or holds no object.
     """
     text = read_text(path, limit=4 * 2**20)  # VOC's largest has 20 kB
-    if "<!DOCTYPE" in text:
-        raise InputError(f"{path} declares a document type; remove the declaration")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise InputError(f"{path} declares a document type or an entity; remove the declaration")
     try:
         # From text, not bytes: an encoding that the file declares cannot hide anything from us.
         annotation = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise InputError(f"{path} is not well-formed XML: {error}") from None
-    names = [entry.findtext("name", "").strip() for entry in annotation.findall("object")]
-    if not names or not all(names):
-        raise InputError(f"{path} needs an <object> in its <annotation>, and a <name> in each")
-    return names
+    objects = annotation.findall("object")
+    # One that is nested, or in a namespace, would be lost silently.
+    everywhere = sum(entry.tag.rpartition("}")[2] == "object" for entry in annotation.iter())
+    if annotation.tag != "annotation" or not objects or len(objects) < everywhere:
+        raise InputError(f"{path} does not hold its <object>s directly in an <annotation>")
+    names = [entry.findall("name") for entry in objects]  # their parts have names too, but deeper
+    for number, found in enumerate(names, 1):
+        if len(found) != 1 or len(found[0]) or not (found[0].text or "").strip():
+            raise InputError(f"{path}: object {number} has no single plain <name>; give it one")
+    return [name.text.strip() for (name,) in names]

@@ -11,13 +11,14 @@ class Served:
     """A file, and how it is served.
 
     Each of ``statuses`` answers one request before the file is served; ``cut`` ends the connection
-    after as many bytes, ``cuts`` times.
+    after as many bytes, ``cuts`` times; ``redirect`` sends elsewhere.
     """
 
     body: bytes
     statuses: tuple[int, ...] = ()
     cut: int | None = None
     cuts: int = 10**9
+    redirect: str | None = None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -30,7 +31,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, *rest = file.statuses
             file.statuses = tuple(rest)
             return self.send_error(status)
-        self.send_response(200)
+        self.send_response(302 if file.redirect else 200)
+        if file.redirect:
+            self.send_header("Location", file.redirect)
         self.send_header("Content-Length", str(len(file.body)))
         self.end_headers()
         body = file.body

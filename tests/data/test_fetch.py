@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import hashlib
 import io
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,19 @@ from serving import Served, serving
 import ltml
 from ltml import InputError, LabelMatrix
 from ltml.data import fetch
-from ltml.data.fetch import BENCHMARKS, check, check_image, coco_lt, digest_of_ids, voc_lt
+from ltml.data.fetch import (
+    BENCHMARKS,
+    COCO_CLASSES,
+    Published,
+    check,
+    check_image,
+    coco_lt,
+    digest_of_ids,
+    voc_lt,
+)
 from ltml.data.voc import VOC_CLASSES
 
 pytest.importorskip("pooch")
-COCO_CLASSES = [f"class {c}" for c in range(80)]
 
 
 def picture(width=8, height=6, seed=0):
@@ -37,12 +47,13 @@ def annotation(*names):
 
 
 def tar_of(members):
+    """Members: name -> bytes, or a TarInfo of whatever kind."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, body in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            tar.addfile(info, io.BytesIO(body))
+            info = body if isinstance(body, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = 0 if body is info else len(body)
+            tar.addfile(info, None if body is info else io.BytesIO(body))
     return file.getvalue()
 
 
@@ -62,20 +73,33 @@ def label_lists(shared_data, name):
     return rows
 
 
-@pytest.mark.parametrize(("name", "classes"), [("voc-lt", 20), ("coco-lt", 80)])
-def test_facts_are_those_of_the_real_label_lists(name, classes, shared_data):
+@pytest.mark.parametrize(("name", "groups"), [("voc-lt", (6, 6, 8)), ("coco-lt", (22, 33, 25))])
+def test_facts_are_those_of_the_real_label_lists(name, groups, shared_data):
     facts, lists = BENCHMARKS[name], label_lists(shared_data, name.replace("-", "_"))
-    for split, rows in zip((facts["train"], facts["test"]), lists, strict=True):
-        labels = LabelMatrix.from_lists([row for _, row in rows], COCO_CLASSES[:classes])
-        assert (len(labels), labels.counts.tolist()) == (split["images"], split["counts"])
-        assert digest_of_ids(image for image, _ in rows) == split["ids"]
+    for split, rows in zip((facts.train, facts.test), lists, strict=True):
+        labels = LabelMatrix.from_lists([row for _, row in rows], facts.classes)
+        ids = [Path(image).stem for image, _ in rows]
+        ids = ids if name == "voc-lt" else [str(int(image)) for image in ids]
+        assert (len(labels), tuple(labels.counts)) == (split.images, split.counts)
+        assert digest_of_ids(ids) == split.ids
+        assert sum(not row for _, row in rows) == split.unlabelled
+        if split is facts.train:
+            assert tuple(map(len, labels.groups().values())) == groups
 
 
 def test_archives_are_torchvisions():
     voc = pytest.importorskip("torchvision.datasets.voc")
-    for remote, year in zip(BENCHMARKS["voc-lt"]["archives"], ("2012", "2007-test"), strict=True):
+    for remote, year in zip(BENCHMARKS["voc-lt"].archives, ("2012", "2007-test"), strict=True):
         there = voc.DATASET_YEAR_DICT[year]
-        assert (remote["url"], remote["digest"]) == (there["url"], f"md5:{there['md5']}")
+        found = remote.url, remote.path, remote.digest
+        assert found == (there["url"], there["filename"], f"md5:{there['md5']}")
+
+
+def test_categories_are_cocos(shared_data):
+    path = shared_data / "coco128/annotations/instances_val2017.json"
+    categories = json.loads(path.read_text())["categories"]
+    names = [entry["name"] for entry in sorted(categories, key=lambda entry: entry["id"])]
+    assert tuple(names) == COCO_CLASSES
 
 
 def test_the_commands_import_neither_torch_nor_pooch():
@@ -88,8 +112,8 @@ def test_the_commands_import_neither_torch_nor_pooch():
 def test_dry_run_of_the_real_ones(tmp_path, capsys):
     voc_lt(tmp_path / "new", dry_run=True)
     said = capsys.readouterr().out
-    assert f"{BENCHMARKS['voc-lt']['archives'][0]['url']}\n    to {tmp_path}/new/VOCtrain" in said
-    assert "in all 3 files, about 2.45 GB to fetch, and 2.45 GB to unpack them" in said
+    assert "1,999,639,040 bytes  https://thor.robots.ox.ac.uk/pascal/VOC/voc2012" in said
+    assert "in all 3 files, about 2.45 GB to fetch, and 2.30 GB to unpack them" in said
     coco_lt(tmp_path / "new", dry_run=True)
     assert "in all 6,911 files, about 1.38 GB" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
@@ -103,6 +127,7 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr("time.sleep", lambda _: None)  # between attempts
     with serving() as server:
+        monkeypatch.setattr(fetch, "_COCO", server.url)
         yield server
 
 
@@ -112,20 +137,21 @@ def path_of(url):
 
 def serve(server, monkeypatch, name, rows, archives, listing):
     """Put a small benchmark in the place of a real one: rows are {id: classes} of both splits."""
-    real = BENCHMARKS[name]
-    facts = {**real, "host": server.url, "archives": []}
-    for split, images in zip(("train", "test"), rows, strict=True):
-        names = COCO_CLASSES[: len(real[split]["counts"])]
-        counts = LabelMatrix.from_lists(list(images.values()), names).counts.tolist()
-        ids = digest_of_ids(map(str, images))
-        facts[split] = {"images": len(images), "counts": counts, "ids": ids}
-    for archive, body in zip(real["archives"], archives, strict=True):
-        kind, url = archive["digest"].partition(":")[0], server.url + path_of(archive["url"])
+    real, splits = BENCHMARKS[name], []
+    for split in rows:
+        counts = LabelMatrix.from_lists(list(split.values()), real.classes).counts
+        bare = sum(not row for row in split.values())
+        splits.append(Published(len(split), tuple(counts), digest_of_ids(map(str, split)), bare))
+    remotes = []
+    for remote, body in zip(real.archives, archives, strict=True):
+        kind, url = remote.digest.partition(":")[0], server.url + path_of(remote.url)
         digest = f"{kind}:{hashlib.new(kind, body, usedforsecurity=False).hexdigest()}"
-        facts["archives"].append({**archive, "url": url, "size": len(body), "digest": digest})
+        remotes.append(replace(remote, url=url, size=len(body), digest=digest))
         server.files[path_of(url)] = Served(body)
-    facts["id_list"] = {**real["id_list"], "url": f"{server.url}/ids"}
+    ids = replace(real.id_list, url=f"{server.url}/ids")
     server.files["/ids"] = Served(listing)
+    train, test = splits
+    facts = replace(real, train=train, test=test, archives=tuple(remotes), id_list=ids)
     monkeypatch.setitem(BENCHMARKS, name, facts)
     return facts
 
@@ -180,7 +206,7 @@ def test_voc_lt(voc, server, tmp_path, devkit, capsys):
 
 def test_an_interrupted_call_is_continued_by_the_next(voc, server, tmp_path):
     """A file that cannot be had leaves the finished ones, and only it is fetched again."""
-    test = path_of(voc["archives"][1]["url"])
+    train, test = (path_of(remote.url) for remote in voc.archives)
     server.files[test].cut = 5000
     with pytest.raises(InputError, match=r"VOCtest.* cannot be fetched .*run again to continue"):
         voc_lt(tmp_path, quiet=True)
@@ -188,15 +214,20 @@ def test_an_interrupted_call_is_continued_by_the_next(voc, server, tmp_path):
     assert not list(tmp_path.rglob("VOCtest*"))
     server.files[test].cut = None
     server.requests.clear()
-    voc_lt(tmp_path, quiet=True)
+    voc_lt(tmp_path, keep_archives=True, quiet=True)
     assert server.requests == [test]
+    assert len(list(tmp_path.glob("*.tar"))) == 2
+    (tmp_path / "VOCdevkit/VOC2012/JPEGImages/2008_000002.jpg").unlink()
+    (tmp_path / "VOCtrainval_11-May-2012.tar").unlink()
+    voc_lt(tmp_path, quiet=True)
+    assert server.requests[1:] == [train]
 
 
 def test_a_passing_failure_is_retried(voc, server, tmp_path):
-    archive = server.files[path_of(voc["archives"][0]["url"])]
+    archive = server.files[path_of(voc.archives[0].url)]
     archive.statuses, archive.cut, archive.cuts = (503,), 100, 1
     voc_lt(tmp_path, quiet=True)
-    assert server.requests.count(path_of(voc["archives"][0]["url"])) == 3
+    assert server.requests.count(path_of(voc.archives[0].url)) == 3
 
 
 @pytest.mark.parametrize(
@@ -220,9 +251,9 @@ def test_a_list_of_ones_own_is_not_overwritten(voc, tmp_path):
 
 @pytest.mark.parametrize("change", [lambda body: body[::-1], lambda body: body + b"x"])
 def test_a_wrong_archive_is_not_kept(voc, server, tmp_path, change):
-    archive = server.files[path_of(voc["archives"][0]["url"])]
+    archive = server.files[path_of(voc.archives[0].url)]
     archive.body = change(archive.body)
-    with pytest.raises(InputError, match=r"VOCtrainval.* cannot be fetched \(.*hash"):
+    with pytest.raises(InputError, match=r"VOCtrainval.* cannot be fetched \(.*(hash|bytes)"):
         voc_lt(tmp_path, quiet=True)
     assert list(files_of(tmp_path)) == ["VOCdevkit/longtail2012/img_id.txt"]
 
@@ -234,7 +265,8 @@ def test_one_tree_is_no_root(tmp_path):
 
 
 def test_nobody_listens(voc, server, tmp_path, monkeypatch):
-    monkeypatch.setitem(voc["id_list"], "url", "http://127.0.0.1:9/ids")
+    nowhere = replace(voc, id_list=replace(voc.id_list, url="http://127.0.0.1:9/ids"))
+    monkeypatch.setitem(BENCHMARKS, "voc-lt", nowhere)
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9/ids cannot be fetched") as caught:
         voc_lt(tmp_path, quiet=True)
     assert "\n" not in str(caught.value)
@@ -281,7 +313,7 @@ def test_coco_lt(coco, server, tmp_path, capsys):
     (tmp_path / "val2017/000000000139.jpg").unlink()
     coco_lt(tmp_path, quiet=True, connections=1)
     assert server.requests == ["/val2017/000000000139.jpg"]
-    assert "in all 1 files" in capsys.readouterr().out
+    assert "1 images" in capsys.readouterr().out
 
 
 def test_coco_lt_into_images(coco, tmp_path):
@@ -304,14 +336,65 @@ def test_a_bad_image_is_not_kept_and_stops_no_other(coco, server, tmp_path, body
     assert len(list(tmp_path.rglob("*.jpg"))) == 4
 
 
+def test_many_failures_stop_the_rest(coco, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "_MOST_FAILED", 2)
+    for path in [path for path in server.files if path.endswith(".jpg")]:
+        del server.files[path]
+    with pytest.raises(InputError, match=r"404.*2 of 5 images failed"):
+        coco_lt(tmp_path, quiet=True, connections=1)
+
+
 # --- archives -------------------------------------------------------------------------------------
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+LINKS = {
+    "symlink out": (tarfile.SYMTYPE, "/etc"),
+    "symlink inside": (tarfile.SYMTYPE, "ok"),
+    "hard link": (tarfile.LNKTYPE, "../x"),
+    "device": (tarfile.CHRTYPE, ""),
+    "pipe": (tarfile.FIFOTYPE, ""),
+}
+
+
+@pytest.mark.parametrize("what", LINKS)
+def test_links_and_devices_are_refused(tmp_path, what):
+    """Before anything is in place, though the bad member comes last; left out, it does no harm."""
+    path, out = tmp_path / "a.tar", tmp_path / "out"
+    path.write_bytes(tar_of({"ok": b"1", "l": special("l", *LINKS[what])}))
+    with pytest.raises(InputError, match=r"a.tar cannot be unpacked .*'l' is a link or a device"):
+        fetch._unpack(path, out, lambda name: True)
+    assert files_of(out) == {}
+    fetch._unpack(path, out, lambda name: name == "ok")
+    assert files_of(out) == {"ok": b"1"}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/ltml-x"])
+def test_no_name_leads_out(tmp_path, name, kind):
+    path, out = tmp_path / f"a.{kind}", tmp_path / "out"
+    if kind == "tar":
+        path.write_bytes(tar_of({name: b"1"}))
+    else:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(name, "1")
+    with contextlib.suppress(InputError):  # a zip's bad names are made good
+        fetch._unpack(path, out, lambda name: True)
+    outside = {Path(file).parts[0] for file in files_of(tmp_path)} - {path.name, "out"}
+    assert not outside
+    assert not Path("/etc/ltml-x").exists()
 
 
 def test_members_below_top_go_into_the_folder_and_replace_what_is_there(tmp_path):
     path, out = tmp_path / "a.tar", tmp_path / "out"
     path.write_bytes(tar_of({"top/sub/a": b"1", "top/b": b"2", "c": b"3"}))
     for _ in range(2):  # again, as after an interruption
-        fetch._unpack(path, out, "top", ["sub/*", "b"])
+        fetch._unpack(path, out, lambda name: name.startswith("top"), top="top")
         assert files_of(out) == {"sub/a": b"1", "b": b"2"}
 
 
@@ -320,7 +403,7 @@ def test_of_a_damaged_archive_nothing_is_unpacked(tmp_path, cut):
     path, out = tmp_path / "a.tar", tmp_path / "out"
     path.write_bytes(tar_of({"a": b"1" * 1000, "b": b"1" * 1000})[:cut])
     with pytest.raises(InputError, match=r"a.tar cannot be unpacked"):
-        fetch._unpack(path, out, "", ["*"])
+        fetch._unpack(path, out, lambda name: True)
     assert files_of(out) == {}
 
 
@@ -399,7 +482,7 @@ def wrong(capsys, data, root, **options):
 def test_the_real_voc_lt(voc_tree, capsys, decode):
     check("voc-lt", voc_tree, decode=decode, quiet=True)
     said = capsys.readouterr().out
-    for text in ("1,142 of 1,142", "4,952 of 4,952", "20 classes", "complete; "):
+    for text in ("1,142 of 1,142", "4,952 of 4,952", "6 head, 6 medium, 8 tail", "complete; "):
         assert text in said
     voc_lt(voc_tree, dry_run=True)
     assert "in all 0 files" in capsys.readouterr().out
@@ -408,7 +491,7 @@ def test_the_real_voc_lt(voc_tree, capsys, decode):
 def test_the_real_coco_lt(coco_tree, capsys):
     check("coco-lt", coco_tree, quiet=True)
     said = capsys.readouterr().out
-    for text in ("1,909 of 1,909", "5,000 of 5,000", "80 classes", "complete; "):
+    for text in ("1,909 of 1,909", "5,000 of 5,000", "22 head, 33 medium, 25 tail", "48 of 48"):
         assert text in said
 
 
@@ -417,13 +500,15 @@ def test_damaged_images(voc_tree, coco_tree, changed, capsys):
     empty = voc_tree / "VOCdevkit/VOC2012/JPEGImages/2008_000023.jpg"
     changed(empty, b"")
     what, said = wrong(capsys, "voc-lt", voc_tree, decode=True)
-    assert what == ["train images", "test images", "test labels"]
+    assert what == ["training images", "test images", "test labels"]
     assert "'000003' has no image in" in said
+    assert "test images: 4,951 of 4,952" in said
     assert said.count(f"{empty}") == 1
     for path in sorted((coco_tree / "val2017").iterdir())[:12]:
         changed(path, b"no photo")
     what, said = wrong(capsys, "coco-lt", coco_tree, decode=True)
-    assert (what, "and 2 more" in said) == (["test images"], True)
+    assert (what, "4,988 of 5,000" in said, "and 2 more" in said) == (["test images"], True, True)
+    assert "more" not in wrong(capsys, "coco-lt", coco_tree, decode=True, full=True)[1]
     check("coco-lt", coco_tree, quiet=True)  # that they are no photos is seen by decoding alone
 
 
@@ -431,12 +516,12 @@ def test_damaged_lists(voc_tree, coco_tree, changed, capsys):
     listing = voc_tree / "VOCdevkit/longtail2012/img_id.txt"
     changed(listing, b"".join(listing.read_bytes().splitlines(keepends=True)[:1000]))
     what, said = wrong(capsys, "voc-lt", voc_tree)
-    assert what == ["train ids", "train labels"]
-    assert f"train ids: 1,000 of 1,142 in {listing}" in said
+    assert what == ["training ids", "training images", "training labels"]
+    assert f"training ids: 1,000 of 1,142 in {listing}" in said
     listing = coco_tree / "longtail2017/img_id.pkl"
     changed(listing, b"\n".join([b"77", *listing.read_bytes().splitlines()[1:]]))
     what, said = wrong(capsys, "coco-lt", coco_tree)
-    assert what[:2] == ["train ids", "train images"]
+    assert what[:2] == ["training ids", "training images"]
     changed(listing, b"222564\n185989\n375245\n")  # of longtail2017img_id.pkl, another split
     assert "image 222564 is not in the instances file" in wrong(capsys, "coco-lt", coco_tree)[1]
     changed(listing, None)
@@ -458,14 +543,19 @@ def test_damaged_labels(voc_tree, coco_tree, changed, capsys):
     dataset = json.loads(path.read_text())
     dataset["annotations"] = dataset["annotations"][:-100]
     changed(path, json.dumps(dataset).encode())
-    assert "train labels" in wrong(capsys, "coco-lt", coco_tree)[0]
+    assert "training labels" in wrong(capsys, "coco-lt", coco_tree)[0]
+    dataset["categories"][3]["name"] = "motorbike"
+    changed(path, json.dumps(dataset).encode())
+    what, said = wrong(capsys, "coco-lt", coco_tree)
+    assert "training classes" in what
+    assert "motorbike" in said
     changed(path, b'{"images": [')
     assert "is not JSON" in wrong(capsys, "coco-lt", coco_tree)[1]
 
 
 @pytest.mark.parametrize("name", ["voc-lt", "coco-lt"])
 def test_nothing_there(tmp_path, capsys, name):
-    assert wrong(capsys, name, tmp_path)[0] == ["train split", "test split"]
+    assert wrong(capsys, name, tmp_path)[0] == ["training split", "test split"]
     with pytest.raises(InputError, match=r"imagenet-lt.*voc-lt, coco-lt"):
         check("imagenet-lt", tmp_path)
 

@@ -253,3 +253,21 @@ def test_an_export_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/out' cannot be written"):
         export_coco(tmp_path / "file" / "out", **SMALL)
+
+
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
+    from ltml.data import pictograms
+
+    write, calls = pictograms._write_coco_split, []
+
+    def fails_at_the_second(*args):
+        calls.append(args)
+        write(*args)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pictograms, "_write_coco_split", fails_at_the_second)
+    with pytest.raises(InputError, match="No space left on device"):
+        export_coco(tmp_path / "out", **SMALL)
+    assert len(calls) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -147,9 +147,9 @@ def break_tree(tree, what):
         ("not XML", "000002.xml is not well-formed XML"),
         ("not UTF-8", "000002.xml is not UTF-8"),
         ("UTF-16", "000002.xml is not UTF-8"),
-        ("other root", "000002.xml needs an <object> in its <annotation>"),
-        ("no objects", "000002.xml needs an <object> in its <annotation>"),
-        ("no name", "000002.xml needs an .*and a <name> in each"),
+        ("other root", "000002.xml does not hold its <object>s directly in an <annotation>"),
+        ("no objects", "000002.xml does not hold its <object>s directly in an <annotation>"),
+        ("no name", "000002.xml: object 2 has no single plain <name>"),
         ("class", "000002.xml: class 'unicorn' is not among the 20 classes aeroplane, .*tvmonitor"),
         ("bomb", "000002.xml declares a document type"),
         ("huge", r"000002.xml has [0-9,]+ bytes"),
@@ -177,11 +177,11 @@ def test_root_without_tree(tmp_path):
 def test_voc_lt(tmp_path):
     root = tmp_path / "VOCdevkit"
     labels = {"2008_000001": ["cat"], "2008_000002": ["dog"]}
-    make_tree(root, train=labels, val={"2008_3": ["cow"]})
+    tree = make_tree(root, train=labels, val={"2008_3": ["cow"]})
     make_tree(root, "VOC2007", test={"000001": ["cat", "dog"]})
     with pytest.raises(InputError, match=r"training ids is missing; put it at .*longtail2012"):
         load_voc_lt(root=root)
-    for place in (root / "longtail2012", root):
+    for place in (root / "longtail2012", root, tree):
         place.mkdir(exist_ok=True)
         (place / "img_id.txt").write_text("2008_3\n2008_000001\n")
         for given_root in (root, tmp_path):
@@ -191,6 +191,8 @@ def test_voc_lt(tmp_path):
         (place / "img_id.txt").rename(tmp_path / "ids")
     data = load_data("voc-lt", root=root, id_list=str(tmp_path / "ids"), val_split="train")
     assert (data.name, len(data.train), len(data.val)) == ("voc-lt", 2, 2)
+    with pytest.raises(InputError, match="has no VOC2012"):
+        load_voc_lt(root=root / "VOC2007")
 
 
 def test_real_photos(shared_data):

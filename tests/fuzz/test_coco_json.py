@@ -60,16 +60,23 @@ def labels_by_hand(content: bytes) -> dict[str, set[str]]:
     assert len(labels) == len(dataset["images"])
     for box in dataset["annotations"]:
         ((name,), (file,)) = (
-            [entry[field] for entry in dataset[key] if entry["id"] == box[reference]]
+            [entry[field] for entry in dataset[key] if same(entry["id"], box[reference])]
             for key, field, reference in (
                 ("categories", "name", "category_id"),
                 ("images", "file_name", "image_id"),
             )
         )
-        _, _, width, height = box["bbox"]
+        x, y, width, height = box["bbox"]
+        assert all(type(value) in (int, float) for value in box["bbox"])
+        assert abs(x) + abs(y) < float("inf")
         if width > 0 < height:
             labels[file].add(name)
     return labels
+
+
+def same(a, b) -> bool:
+    """As JSON has it: neither true nor 1.0 nor "1" is 1."""
+    return type(a) is type(b) is int and a == b
 
 
 def read_labels(split) -> dict[str, set[str]]:

@@ -43,29 +43,23 @@ def tree(tmp_path_factory):
 
 
 def names_by_expat(text: str) -> list[str]:
-    """First names of the objects in the root, from the parser's events rather than from a tree."""
-    found, path, first = [], [], True
+    """Names of the objects, from the parser's events rather than from a tree.
+
+    Every object counts, wherever it stands and in whatever namespace.
+    """
+    found, path = [], []
 
     def start(tag, _):
-        nonlocal first
-        path.append(tag)
-        if path[1:] == ["object"]:
+        path.append(tag.rpartition(" ")[2])
+        if path[-1] == "object":
             found.append("")
-            first = True
-        elif path[1:3] == ["object", "name"] and len(path) > 3:
-            first = False  # what follows is no plain text
-
-    def end(_):
-        nonlocal first
-        first = first and path[1:] != ["object", "name"]
-        path.pop()
 
     def text_inside(data):
-        if path[1:] == ["object", "name"] and first:
+        if path[-2:] == ["object", "name"]:
             found[-1] += data
 
     parser = xml.parsers.expat.ParserCreate("utf-8", " ")
-    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.StartElementHandler, parser.EndElementHandler = start, lambda _: path.pop()
     parser.CharacterDataHandler = text_inside
     parser.Parse(text.encode(), True)
     return [name.strip() for name in found]
@@ -99,9 +93,14 @@ def test_what_was_written_is_read(tmp_path_factory, written, data):
 @example(VALID.replace(b"<name>cat</name>", b"<name>cat</name><name>dog</name>"))
 @example(VALID.replace(b"<name>cat</name>", b"<name>cat<b/>fish</name>"))
 @example(VALID.replace(b"<object><name>cat", b"<object xmlns='u'><name>cat"))
+@example(
+    VALID.replace(b"<object><name>cat", b"<objects><object><name>cat").replace(
+        b"</annotation>", b"</objects></annotation>"
+    )
+)
 @example(VALID.replace(b"cat", b"c&#97;t"))
 def test_a_broken_annotation_is_read_rightly_or_refused(tree, content):
-    """Objects are those that a second parser sees.
+    """Objects are those that a second parser sees, and no object or name is lost on the way.
 
     The label row holds their classes; an unknown class is an error, not a gap.
     """
