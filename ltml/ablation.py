@@ -162,7 +162,8 @@ def ablate(
             recipe.check()
         todo = [cell for cell in wanted if not _finished(out / cell.folder, recipes[cell])]
         if todo and data is None:
-            data, whole = load_data(base), completed(base, load_data(base).train)
+            data = load_data(base)
+            whole = completed(base, data.train)
             if base.freeze == -1:
                 data = bank(whole, data, progress=progress)
             else:

@@ -362,7 +362,8 @@ class Training:
         """Evaluate what is due, and record the epoch."""
         self.check()
         recipe, found, last = self.recipe, {}, epoch == len(self.ends)
-        due = epoch % recipe.validate_every == 0 or (last and not recipe.refit)
+        # The second stage scores the validation split itself, of all networks in one pass.
+        due = not recipe.refit if last else epoch % recipe.validate_every == 0
         if self.val is not None and (due or recipe.keep == "best"):
             (found["val_scores"],) = evaluate(self.model, self.val, ranks=self.ranks)
             if recipe.keep == "best":

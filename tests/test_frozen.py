@@ -6,7 +6,6 @@ import torch
 
 import ltml
 from ltml import Recipe, fit, frozen
-from ltml.backbones import make_backbone
 from ltml.data.loader import Loader
 
 HEAD = Recipe(batch_size=16, steps=20, warmup=5, lr=3e-3)
@@ -28,8 +27,11 @@ def test_maps_are_those_of_the_backbone_and_of_mirror_images(bank, tiny):
 
 
 def test_a_bank_too_large_for_memory_is_a_file_with_the_same_maps(bank, tiny, monkeypatch):
+    made, memmap = [], np.memmap
     monkeypatch.setattr(frozen, "free_memory", lambda: 0)
+    monkeypatch.setattr(frozen.np, "memmap", lambda *a, **k: made.append(a) or memmap(*a, **k))
     mapped = ltml.bank(Recipe(augment="light"), tiny, progress=False)
+    assert len(made) == len(tiny.splits)
     assert torch.equal(mapped.train.images, bank.train.images)
 
 
@@ -89,7 +91,10 @@ def test_a_frozen_training_resumes(tiny, tmp_path, monkeypatch):
         assert (tmp_path / "b" / name).read_bytes() == (whole.path / name).read_bytes(), name
 
 
-def test_the_backbone_at_rest_is_left_as_it_was(bank):
-    fresh = make_backbone("small")
-    assert bank.backbone.state_dict().keys() == fresh.state_dict().keys()
-    assert not bank.backbone.training
+def test_training_a_head_leaves_the_backbone_as_it_was(bank, tmp_path):
+    before = {key: value.clone() for key, value in bank.backbone.state_dict().items()}
+    run = fit(HEAD, data=bank, out=tmp_path / "run", progress=False)
+    saved = run.state_dict()
+    for key, value in bank.backbone.state_dict().items():
+        assert torch.equal(value, before[key]), key
+        assert torch.equal(saved[f"backbone.{key}"], before[key]), key

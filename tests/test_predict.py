@@ -59,8 +59,12 @@ def test_the_model_takes_images_as_people_have_them(run, tiny, expected):
             assert torch.allclose(model(given), expected[:4], atol=1e-5)
         assert torch.allclose(model(images[0]), expected[:1], atol=1e-5)
         large = torch.nn.functional.interpolate(images.float() / 255, scale_factor=3)
-        logits = model(large)  # resized, and so a little blurred
-        assert np.corrcoef(logits.flatten(), expected[:4].flatten())[0, 1] > 0.95
+        small = [  # as Pillow resizes each channel
+            [Image.fromarray(c.numpy()).resize((24, 24), Image.Resampling.BILINEAR) for c in image]
+            for image in large
+        ]
+        small = torch.tensor(np.array([[np.asarray(c) for c in image] for image in small]))
+        assert torch.allclose(model(large), model(small), atol=1e-4)
     with pytest.raises(InputError, match=r"shape \(2, 1, 8, 8\)"):
         model(torch.zeros(2, 1, 8, 8))
 

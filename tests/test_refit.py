@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import ltml
-from ltml import InputError, Recipe, Run, fit
+from ltml import InputError, Recipe, Run, fit, train
 from ltml.backbones import Classifier, SmallConvNet, make_backbone
 from ltml.data.loader import Loader
 from ltml.diversity import HEADS
@@ -146,6 +146,21 @@ def test_a_probe_is_a_run_without_training(tiny, weights, tmp_path):
     scores = torch.tensor(Run.load(out).predict(tiny.test, progress=False).to_numpy())
     ap = ltml.average_precision(scores, tiny.test.labels.dense())
     assert np.nanmean(ap) == pytest.approx(run.summary["mAP"], abs=1e-4)
+
+
+def test_a_split_is_scored_once_by_all_networks_of_a_backbone(tiny, tmp_path, monkeypatch):
+    """One pass for the trained and the re-fitted head, and none before it."""
+    passes, real = [], train.evaluate
+
+    def counting(model, loader, *args, **options):
+        passes.append(len(loader.split))
+        return real(model, loader, *args, **options)
+
+    monkeypatch.setattr(train, "evaluate", counting)
+    recipe = replace(TRAINED, steps=4, refit=True, holdout=0.3)  # less than an epoch
+    fit(recipe, data=tiny, out=tmp_path / "run", progress=False)
+    assert len(passes) == 2  # of the test and of the validation split
+    assert len(tiny.test) in passes
 
 
 @pytest.mark.parametrize(
