@@ -63,6 +63,20 @@ class SplitFeatures:
         """Rows of one class."""
         return np.flatnonzero(self.cls == c)
 
+    def check(self, num_classes: int) -> None:
+        """Raise a ValueError unless sizes and indices fit together."""
+        M, K, k = len(self.cls), len(self.index), self.neighbors.shape[-1]
+        sizes = {"features": M, "image": M, "score": M, "labels": K, "thumbnails": K}
+        for name, size in sizes.items():
+            if len(getattr(self, name)) != size:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {size}")
+        if self.neighbors.shape != (M, k) or self.similarity.shape != (M, k):
+            raise ValueError("neighbors and similarity do not fit the rows")
+        for name, least, end in (("cls", 0, num_classes), ("image", 0, K), ("neighbors", -1, K)):
+            values = getattr(self, name)
+            if values.size and not least <= values.min() <= values.max() < end:
+                raise ValueError(f"{name} lies outside 0 to {end - 1}")
+
 
 @dataclass(frozen=True)
 class FeatureRecord:
@@ -107,6 +121,8 @@ class FeatureRecord:
                     for split in SPLITS
                 }
             classes = run.classes.set_index("class").loc[names, ["group", "count"]].reset_index()
+            for part in splits.values():
+                part.check(len(classes))
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{str(path)!r} is damaged, or not a record of this run ({error}); {remedy}"
@@ -197,6 +213,10 @@ def record_features(
         InputError: if the run has no weights, or the data are not the run's.
     """
     run = run if isinstance(run, Run) else Run.load(run)
+    if per_class < 2 or neighbors < 1:
+        raise InputError(
+            f"per_class={per_class}, neighbors={neighbors}: give at least 2, and at least 1"
+        )
     image_model = run.model(device=device)
     model, target = image_model.classifier, next(image_model.parameters()).device
     data = load_data(Recipe.from_dict(run.recipe)) if data is None else data

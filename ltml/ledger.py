@@ -23,6 +23,8 @@ class GradientRecord:
     @property
     def norms(self) -> np.ndarray:
         """``(C,)``: norm of the gradient that each class sends into the features."""
+        if self.interference is None:
+            raise InputError("interference was not recorded; give GradientLedger interference=True")
         return np.sqrt(np.diag(self.interference))
 
     @property

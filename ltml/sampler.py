@@ -160,7 +160,7 @@ class Sampler(ABC):
                     f"state holds {name} {state.get(name)!r}, this sampler has {value!r}; "
                     "resume with the settings and data of the saved training"
                 )
-        self.batch = state["batch"]
+        self.batch = _whole("batch in the state", state.get("batch"), 0)
 
 
 class UniformSampler(Sampler):

@@ -165,6 +165,8 @@ def test_damaged_and_foreign_records_are_refused(copy):
     for changes, message in (
         ({"schema": np.array(99)}, "schema 99 of a later ltml"),
         ({"class_names": np.array([f"{n}!" for n in arrays["class_names"]])}, "not a record of"),
+        ({"train_image": arrays["train_image"] + 10_000}, "image lies outside"),
+        ({"test_labels": arrays["test_labels"][:3]}, "labels has 3 rows"),
     ):
         write(**changes)
         with pytest.raises(InputError, match=message):
@@ -176,6 +178,8 @@ def test_damaged_and_foreign_records_are_refused(copy):
 def test_what_cannot_be_recorded_is_said_and_nothing_written(copy, tiny):
     (copy.path / "features.npz").unlink()
     for options, message in (
+        ({"per_class": 1}, "per_class=1"),
+        ({"neighbors": 0}, "neighbors=0"),
         ({"device": "nowhere"}, "device 'nowhere'"),
         ({"data": replace(tiny, train=tiny.test)}, "are not those of run 'copy'"),
     ):

@@ -107,6 +107,8 @@ def test_bad_input_is_named():
     logits = torch.zeros(2, 5, requires_grad=True)
     with pytest.raises(InputError, match=r"needs the classifier; give watch\(weight=...\)"):
         GradientLedger(5, interference=True).watch(logits, torch.zeros(2, 5))
+    with pytest.raises(InputError, match="interference=True"):
+        _ = ledger.read().cosines
 
 
 def test_full_balancing_drives_the_ledger_to_equal_classes():

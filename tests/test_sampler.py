@@ -136,6 +136,8 @@ def test_a_foreign_state_is_refused(make, labels):
     ):
         with pytest.raises(InputError, match=f"state holds {name}"):
             sampler.load_state_dict(state)
+    with pytest.raises(InputError, match="batch in the state is None"):
+        make().load_state_dict({k: v for k, v in state.items() if k != "batch"})
 
 
 def test_images_come_as_often_as_stated(make, labels):
