@@ -76,10 +76,10 @@ def pooled_features(
     every, features, maps = math.ceil(count / sample), [], []
     bar = tqdm(loader.views(index), "features", len(index), disable=not_shown(progress))
     with autocast(loader.device):
-        for views in bar:
+        for part, views in zip(index, bar, strict=True):
             found = model.backbone(views.flatten(0, 1)).unflatten(0, views.shape[:2])
             features.append(found.float().mean((3, 4)))
-            maps.append(found[::every, 0])
+            maps.append(found[part % every == 0, 0])  # the same ones for any number of ranks
     model.train(training)
     maps = torch.cat([part.to(loader.device) for part in ranks.gathered(torch.cat(maps))])
     return ranks.interleaved(torch.cat(features).cpu(), count), maps

@@ -59,10 +59,10 @@ else:
 """
 
 
-def launched(tmp_path, name, launcher=None):
+def launched(tmp_path, name, launcher=None, **changes):
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
-    fields = {k: v for k, v in vars(RECIPE).items() if v != getattr(Recipe(), k)}
+    fields = {k: v for k, v in vars(RECIPE).items() if v != getattr(Recipe(), k)} | changes
     command = [sys.executable]
     if launcher == "torchrun":  # what accelerate launch does for GPUs; for CPUs it wants MPI
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -92,6 +92,19 @@ def test_two_processes_leave_the_run_that_one_does(tmp_path):
         found = torch.load(two / "model.pt", weights_only=True)
         for key, value in weights.items():
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_refit_the_head_that_one_does(tmp_path):
+    options = {"refit": True, "augment": "light", "steps": 0}
+    one, _ = launched(tmp_path, "one", **options)
+    two, _ = launched(tmp_path, "two", "torchrun", **options)
+    for name in ("stages.csv", "per_class.csv"):
+        expected, found = pd.read_csv(one / name), pd.read_csv(two / name)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-5)
+    found = torch.load(two / "model.pt", weights_only=True)
+    for key, value in torch.load(one / "model.pt", weights_only=True).items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
 
 
 DROPOUT = """
