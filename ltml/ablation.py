@@ -24,12 +24,22 @@ from ltml.run import Run, table_of
 from ltml.sampler import SAMPLERS
 from ltml.train import fit
 
-__all__ = ["COLUMNS", "FAST", "Cell", "ablate", "cells", "markdown", "recipe_of", "summarise"]
+__all__ = [
+    "COLUMNS",
+    "HOW",
+    "FAST",
+    "Cell",
+    "ablate",
+    "cells",
+    "markdown",
+    "recipe_of",
+    "summarise",
+]
 
 _PARTS = ["data", "sampler", "loss", "diversity"]
-_HOW = ["backbone", "classifier", "optimizer", "lr", "steps", "size"]
+HOW = ["backbone", "classifier", "optimizer", "lr", "steps", "size"]
 _MEASURES = ["mAP", *GROUPS, "val_mAP", "gradient_imbalance"]
-COLUMNS = [*_PARTS, *_HOW, "seed", *_MEASURES, "seconds"]
+COLUMNS = [*_PARTS, *HOW, "seed", *_MEASURES, "seconds"]
 # What a first look needs: each module alone on the plain baseline, the usual remedy, and all.
 FAST = [
     "uniform/bce/off",
@@ -265,7 +275,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         the columns that say how, seeds, and each measure with its ``_std``.
     """
-    by = [name for name in (*_PARTS, *_HOW) if name in table]
+    by = [name for name in (*_PARTS, *HOW) if name in table]
     groups = table.groupby(by, sort=False, dropna=False)
     out = groups.size().rename("seeds").to_frame()
     for name in [name for name in _MEASURES if name in table]:

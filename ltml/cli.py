@@ -119,7 +119,9 @@ def train(
 
 def _show(run: Run) -> None:
     """Print a run's classes, and its row of a table of runs."""
-    classes = run.classes.assign(ap=100 * run.classes.ap).dropna(axis="columns", how="all")
+    classes = run.classes.assign(ap=100 * run.classes.ap)
+    if not run.summary["steps"]:  # nothing was trained
+        classes = classes[["class", "group", "count", "ap"]]
     formats = {"ap": "{:.1f}".format, "count": "{:,}".format}
     print(classes.to_string(index=False, na_rep="-", formatters=formats, float_format="%.3g"))
     absent = run.summary["classes_without_positives"]
@@ -319,7 +321,9 @@ def ablate(
             settings = replace(settings, steps=200, warmup=20)
     grid = ablation.cells(seeds=seeds, only=only)
     rows = ablation.ablate(settings, grid, out, rates=rates, jobs=jobs, cluster=cluster)
-    print(ablation.summarise(rows).round(2).to_string(index=False))
+    table = ablation.summarise(rows).dropna(axis="columns", how="all").round(2)
+    same = [name for name in ablation.HOW if name in table and table[name].nunique() == 1]
+    print(table.drop(columns=same).to_string(index=False, na_rep="-"))
     plots.save(plots.ablation(rows)[0], out / "ablation")
     print(f"\ntable: {out / 'ablation.csv'}\nfigure: {out / 'ablation.svg'}")
 

@@ -247,7 +247,6 @@ _DB = {"voc-lt": {"mu": 0.3, "lam": 5.0}, "coco-lt": {"mu": 0.2, "lam": 2.0}}
 # Photos with pretrained weights, as README's "Real photos" has them.
 _PHOTOS = Recipe(
     data="folder",
-    val_split="val",
     backbone="mobilenet_v2",
     weights="DEFAULT",
     image_size=160,
