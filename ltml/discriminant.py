@@ -65,6 +65,7 @@ class SharedCovariance:
     def __init__(self, num_classes: int, dim: int, *, normalize: bool = True, device="cpu"):
         self.num_classes, self.dim, self.normalize = num_classes, dim, normalize
         shapes = ((), (num_classes,), (dim,), (num_classes, dim), (dim, dim))
+        self._found = None  # the number of rows, and the eigenvectors of their covariance
         self._sums = [torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes]
 
     def update(self, features: Tensor, targets: Tensor) -> None:
@@ -182,7 +183,7 @@ class SharedCovariance:
         """
         x, y = self._rows(features, targets)
         share, _, covariance = self._classes()
-        variance, axes = torch.linalg.eigh(self.covariance)
+        variance, axes = self._eigen()
         x, y, covariance = (x - self.mean) @ axes, y.unsqueeze(1), covariance @ axes
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         for shrinkage in shrinkages:
@@ -199,6 +200,13 @@ class SharedCovariance:
         left_out = self.leave_one_out(features, targets, shrinkages)
         errors = torch.stack([(y - predicted).square().mean() for predicted in left_out])
         return shrinkages[int(errors.argmin())]
+
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        """Variances ``(D,)`` and axes ``(D, D)`` of the covariance, found once for the same sums."""
+        count = self._sums[0].item()
+        if self._found is None or self._found[0] != count:
+            self._found = count, torch.linalg.eigh(self.covariance)
+        return self._found[1]
 
     def _classes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Share and variance of each label, ``(C,)``; its covariance with features ``(C, D)``."""

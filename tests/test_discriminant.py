@@ -191,3 +191,15 @@ def test_scores_left_out_that_point_the_wrong_way_do_not_reverse_ranks():
     plain, _ = classifier.solve(1.0)
     calibrated, _ = classifier.calibrate(x, y, 1.0)
     assert (nn.functional.cosine_similarity(plain, calibrated) > 0.999).all()
+
+
+def test_eigenvectors_are_found_once_for_the_same_sums(monkeypatch):
+    x, y = example(images=40)
+    calls, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda S: calls.append(S) or eigh(S))
+    classifier = fitted(x, y)
+    classifier.calibrate(x, y, classifier.choose_shrinkage(x, y))
+    assert len(calls) == 1
+    classifier.update(x, y)  # other sums
+    classifier.choose_shrinkage(x, y)
+    assert len(calls) == 2
