@@ -202,7 +202,7 @@ class SharedCovariance:
         return shrinkages[int(errors.argmin())]
 
     def _eigen(self) -> tuple[Tensor, Tensor]:
-        """Variances ``(D,)`` and axes ``(D, D)`` of the covariance, found once for the same sums."""
+        """Variances ``(D,)`` and axes ``(D, D)`` of the covariance, found once for its sums."""
         count = self._sums[0].item()
         if self._found is None or self._found[0] != count:
             self._found = count, torch.linalg.eigh(self.covariance)
