@@ -69,6 +69,9 @@ def bank(
         device: auto (cuda, else mps, else cpu), or a torch device.
         progress: show progress bars.
 
+    Raises:
+        InputError: if the run has no weights, or an image cannot be decoded.
+
     References:
         Decoupling Representation and Classifier for Long-Tailed Recognition (Kang et al., ICLR
         2020), https://arxiv.org/abs/1910.09217

@@ -281,6 +281,9 @@ def make_loss(name: str, labels: LabelMatrix, **options) -> MultiLabelLoss:
         labels: annotations of the training images.
         options: keyword arguments of the loss.
 
+    Raises:
+        InputError: if there is no such loss or option, or an option is out of range.
+
     Example:
         >>> make_loss("dgb", LabelMatrix([[1, 0], [1, 1]]), strength=1.0).strength
         1.0

@@ -150,7 +150,11 @@ def _centred(v: np.ndarray) -> np.ndarray:
 def check_groups(
     labels: LabelMatrix, groups: Mapping[str, Sequence[int]] | None
 ) -> dict[str, np.ndarray]:
-    """Return ``groups`` as arrays; by default :meth:`LabelMatrix.groups` without empty ones."""
+    """Return ``groups`` as arrays; by default :meth:`LabelMatrix.groups` without empty ones.
+
+    Raises:
+        InputError: for a group without a class, a class outside the labels, or one in two groups.
+    """
     if groups is None:
         return {name: classes for name, classes in labels.groups().items() if len(classes)}
     out = {str(name): np.atleast_1d(np.asarray(classes)) for name, classes in groups.items()}
@@ -192,7 +196,9 @@ def group_shares(
     raw = {name: x * bool(labels.counts[groups[name]].any()) for name, x in raw.items()}
     total = sum(raw.values())
     if not total:
-        raise InputError(f"share {share!r} leaves nothing to sample; give a group with images one")
+        raise InputError(
+            f"share {share!r} leaves nothing to sample; give one to a group with images"
+        )
     return {name: float(x / total) for name, x in raw.items()}
 
 

@@ -103,6 +103,9 @@ def refit(
 
     Returns:
         the head, in evaluation mode, and the shrinkage.
+
+    Raises:
+        InputError: if a feature is infinite or NaN.
     """
     features, maps = pooled_features(model, loader, ranks=ranks, progress=progress)
     targets = loader.split.labels.dense()

@@ -153,7 +153,11 @@ class Sampler(ABC):
         return {**self._identity(), "batch": self.batch}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go to a position in the same sequence of batches; the number of ranks may differ."""
+        """Go to a position in the same sequence of batches; the number of ranks may differ.
+
+        Raises:
+            InputError: if the state is that of another sequence.
+        """
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise InputError(

@@ -139,6 +139,9 @@ def probe(
         progress: as in :func:`fit`.
         changes: to :meth:`Recipe.probe`, such as ``backbone="mobilenet_v2", weights="net.pth"``.
 
+    Raises:
+        InputError: as :func:`fit` does.
+
     Example:
         >>> import tempfile, ltml
         >>> data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=100)
