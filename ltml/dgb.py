@@ -42,6 +42,9 @@ class DynamicGradientBalancing(MultiLabelLoss):
         base: loss to balance, by its own gradient: ``"bce"`` (:math:`p - y`), ``"focal"`` (gamma 2)
             or ``"asl"`` (gamma 4 and 0, clip 0.05).
 
+    Raises:
+        InputError: if an option is out of range.
+
     References:
         | Towards Gradient Equalization and Feature Diversification for Long-Tailed Multi-Label
           Image Recognition (Chen et al., IEEE TMM 27, 2025)

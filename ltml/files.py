@@ -91,6 +91,9 @@ def read_json(path: str | Path, *, limit: int | None = _MAX_BYTES, drop: Collect
         path: the file.
         limit: as for :func:`read_text`.
         drop: keys to leave out of every object as it is parsed, to save memory.
+
+    Raises:
+        InputError: naming the file, and the place where it stops being JSON.
     """
 
     def distinct(pairs: list[tuple]) -> dict:
@@ -119,6 +122,9 @@ def read_list(path: str | Path) -> list[tuple[int, str]]:
 
     Flags after it are ignored: ``000012 -1`` in VOC's per-class image sets says whether the class
     is there, which the annotations say better. The file is read as text and never unpickled.
+
+    Raises:
+        InputError: if the file cannot be read, holds no id, an id twice, or several ids on a line.
     """
     seen: dict[str, int] = {}
     for number, line in enumerate(lines_of(read_text(path)), 1):
@@ -148,6 +154,9 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     Args:
         names: at least one, distinct, not blank, of one line.
         where: the file or argument they came from, to begin the message with.
+
+    Raises:
+        InputError: naming the first that is not so, and its position from 1.
     """
     if isinstance(names, str):
         raise InputError(f"{where} is {quote(names)}; give a list of names")
@@ -166,7 +175,11 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
 
 
 def check_replaceable(path: Path, begins: str) -> None:
-    """Raise unless a file does not exist, or ``begins`` as those do that ltml writes there."""
+    """Raise unless a file does not exist, or ``begins`` as those do that ltml writes there.
+
+    Raises:
+        InputError: if it is another file of the user's.
+    """
     if path.exists():
         with path.open("rb") as file:
             start = file.read(len(begins.encode()) + 400)
@@ -177,7 +190,11 @@ def check_replaceable(path: Path, begins: str) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` fill a temporary file beside ``path``, then put it in place at once."""
+    """Have ``write`` fill a temporary file beside ``path``, then put it in place at once.
+
+    Raises:
+        InputError: if it cannot be written; what ``path`` held before is still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)

@@ -28,6 +28,9 @@ class LabelMatrix:
         matrix: ``(N, C)`` :class:`scipy.sparse.csr_array` of int32 ones, with sorted indices.
         counts: ``(C,)`` int64, images of each class.
 
+    Raises:
+        InputError: if ``Y`` is not a 0/1 matrix, or the names do not match its columns.
+
     Example:
         >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]], ["person", "sheep"])
         >>> labels.counts
@@ -82,6 +85,9 @@ class LabelMatrix:
         Args:
             lists: class indices of each image, 0 to ``C - 1``, possibly none.
             class_names: ``C`` distinct names.
+
+        Raises:
+            InputError: if an index is outside the names, or not an integer.
 
         Example:
             >>> LabelMatrix.from_lists([[0, 2], []], ["cat", "dog", "cow"]).dense()
@@ -203,6 +209,9 @@ class LabelMatrix:
 
         Returns:
             ``{"head": classes, "medium": classes, "tail": classes}``, index arrays, possibly empty.
+
+        Raises:
+            InputError: unless ``0 <= tail <= head``.
 
         Example:
             >>> labels = LabelMatrix.from_lists([[0]] * 120 + [[1]] * 3, ["person", "sheep"])

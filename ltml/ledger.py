@@ -22,7 +22,11 @@ class GradientRecord:
 
     @property
     def norms(self) -> np.ndarray:
-        """``(C,)``: norm of the gradient that each class sends into the features."""
+        """``(C,)``: norm of the gradient that each class sends into the features.
+
+        Raises:
+            InputError: if interference was not recorded.
+        """
         if self.interference is None:
             raise InputError("interference was not recorded; give GradientLedger interference=True")
         return np.sqrt(np.diag(self.interference))
@@ -98,6 +102,9 @@ class GradientLedger:
             scale: what multiplies the loss before ``backward``, to be divided out: a number or a
                 :class:`torch.amp.GradScaler`. Steps that overflow, which it skips, are left out.
             weight: ``(C, D)`` of the classifier, for interference; default: the watched one.
+
+        Raises:
+            InputError: if the shapes disagree, the logits need no gradient, or weight is missing.
         """
         if logits.shape != targets.shape or logits.shape[-1] != self.num_classes:
             shapes = f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)}"

@@ -85,6 +85,9 @@ class ClassBalancedLoss(MultiLabelLoss):
         num_images: number of images ``N``.
         beta: in [0, 1): 0 weighs all classes alike; towards 1, by inverse frequency.
 
+    Raises:
+        InputError: if an option is out of range.
+
     References:
         | Class-Balanced Loss Based on Effective Number of Samples (Cui et al., CVPR 2019)
         | https://arxiv.org/abs/1901.05555
@@ -135,6 +138,9 @@ class AsymmetricLoss(MultiLabelLoss):
         gamma_neg, gamma_pos: exponents of negatives and positives; the paper uses 4, and 0 or 1.
         clip: probability, in [0, 1), below which a negative costs nothing.
 
+    Raises:
+        InputError: if an option is out of range.
+
     References:
         | Asymmetric Loss For Multi-Label Classification (Ridnik et al., ICCV 2021)
         | https://arxiv.org/abs/2009.14119
@@ -173,6 +179,9 @@ class DistributionBalancedLoss(MultiLabelLoss):
         alpha, beta, mu: of the smooth weights; the paper uses mu 0.3 on VOC-LT, 0.2 on COCO-LT.
         kappa: how far the prior shifts the logits.
         lam: :math:`\lambda`, tolerance of negatives: 5 on VOC-LT, 2 on COCO-LT.
+
+    Raises:
+        InputError: if an option is out of range.
 
     References:
         | Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets (Wu et

@@ -180,6 +180,9 @@ def group_shares(
         labels: the labels of the images.
         groups: name -> class indices.
         share: ``"classes"``, ``"equal"``, ``"images"``, or name -> number, scaled to sum 1.
+
+    Raises:
+        InputError: if a share is unknown, negative, or nothing is left to sample.
     """
     if isinstance(share, Mapping):
         if set(share) != set(groups) or not all(0 <= x < float("inf") for x in share.values()):

@@ -39,6 +39,9 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
     Returns:
         ``(C,)`` float64 in [0, 1], NaN for classes without a positive.
 
+    Raises:
+        InputError: if the shapes disagree or a score is NaN.
+
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
         >>> average_precision(scores, torch.tensor([[1, 0], [0, 0], [1, 0]])).round(4)
@@ -312,6 +315,9 @@ def feature_diversity(
     Returns:
         a row per class: ``count`` (positives), ``size``, ``value`` and ``error``; NaN where a class
         has fewer samples than ``size``, or (the error alone) exactly as many.
+
+    Raises:
+        InputError: if shapes disagree or an option is out of range.
 
     Example:
         >>> _ = torch.manual_seed(0)

@@ -10,7 +10,11 @@ __all__ = ["build", "choose", "options_of"]
 
 
 def choose(what: str, name: str, table: Mapping[str, object]):
-    """Look a name up in a table of parts; an unknown one raises an error that has the nearest."""
+    """Look a name up in a table of parts; an unknown one raises an error that has the nearest.
+
+    Raises:
+        InputError: naming the nearest key, if there is no such name.
+    """
     if name not in table:
         raise InputError(f"{what} {name!r} is unknown{_nearest(name, table)}")
     return table[name]
@@ -30,6 +34,9 @@ def build(part: Callable, what: str, options: Mapping[str, object], **given):
         what: how messages call it, such as ``"loss 'db'"``.
         options: name -> value, from the user.
         given: name -> value, from the caller; only what the part takes is passed.
+
+    Raises:
+        InputError: naming the nearest option, if the part has no such option.
 
     Example:
         >>> def part(num_classes, *, strength=0.5): return num_classes, strength

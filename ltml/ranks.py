@@ -29,6 +29,9 @@ class Ranks:
 
         Args:
             device: ``"cpu"`` to stay there; anything else takes a GPU each where there are some.
+
+        Raises:
+            InputError: if accelerate, which brings the processes together, is missing.
         """
         if cls.launched().size < 2:
             return cls()

@@ -44,6 +44,9 @@ def write_report(
         out: file to write.
         labels: training labels, or name -> training labels; the page then shows how often samplers
             sample each class.
+
+    Raises:
+        InputError: without a run, or if ``out`` is a folder or some other file.
     """
     if not runs:
         raise InputError("no run was given; give folders of runs, such as runs/demo")

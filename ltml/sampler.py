@@ -45,6 +45,9 @@ class Sampler(ABC):
         rank, world_size: number of this process, and of processes; each yields every
             ``world_size``-th index of the same global batch.
         groups: name -> class indices, to balance or to audit. Default: ``labels.groups()``.
+
+    Raises:
+        InputError: if there is no image, or a number is out of range.
     """
 
     labels: LabelMatrix
@@ -199,6 +202,9 @@ class ClassAwareSampler(Sampler):
     class brings its others along. Classes without an image are left out. Arguments are those of
     :class:`Sampler`.
 
+    Raises:
+        InputError: if no image has a label.
+
     References:
         Shen, Lin, Huang, *Relay backpropagation for effective learning of deep convolutional neural
         networks*, ECCV 2016, https://arxiv.org/abs/1512.05830
@@ -274,6 +280,9 @@ class GroupSampler(Sampler):
         shares: name -> share of all images sampled; with ``uniform`` they sum to 1.
         report: sentences, one for each thing that could not be balanced.
 
+    Raises:
+        InputError: if no image has a label, or an option is out of range.
+
     References:
         Chen et al., *Towards gradient equalization and feature diversification for long-tailed
         multi-label image recognition*, IEEE TMM 27, 2025, https://doi.org/10.1109/TMM.2025.3535395
@@ -348,6 +357,9 @@ class LateGroupSampler(GroupSampler):
         num_batches: batches in the whole training. Default: ``ceil(N / batch_size)``.
         last: share of them, above 0 and up to 1, that are group draws; :meth:`audit` describes
             these. Before them, batches are those of :class:`UniformSampler` with the same seed.
+
+    Raises:
+        InputError: as :class:`GroupSampler`, and if ``last`` is out of range.
 
     References:
         Cao et al., *Learning imbalanced datasets with label-distribution-aware margin loss*,

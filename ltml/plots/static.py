@@ -284,6 +284,9 @@ def nearest_images(record, class_name: str, *, split: str = "test", queries: int
     A row (of ``queries``) begins with an image that holds the class; the six most similar images
     follow, as the class sees them, with a tick and a solid frame if they hold it too, else with a
     cross and a dashed frame. Other labels are below.
+
+    Raises:
+        InputError: if the class is unknown, or has no positive on record.
     """
     part, c, names = record.split(split), record.index(class_name), record.classes["class"]
     ranked = part.rows(c)[np.argsort(-part.score[part.rows(c)], kind="stable")]
