@@ -415,10 +415,9 @@ def draw(runs: list[Run], out: Path) -> Path:
     from ltml import plots
 
     plots.save(plots.label_counts(runs[0])[0], out / "label_counts")
-    for run in runs:
-        suffix = f"_{run.name}" if len(runs) > 1 else ""
-        plots.save(plots.gradient_magnitudes(run)[0], out / f"gradient_magnitudes{suffix}")
-        plots.save(plots.gradient_heatmap(run)[0], out / f"gradient_heatmap{suffix}")
+    # One figure for all runs, whose axes and colours can then be compared.
+    plots.save(plots.gradient_magnitudes(runs)[0], out / "gradient_magnitudes")
+    plots.save(plots.gradient_heatmap(runs)[0], out / "gradient_heatmap")
     plots.save(plots.class_ap(runs)[0], out / "class_ap")
     plots.save(plots.group_bars(runs)[0], out / "group_map")
     plt.close("all")

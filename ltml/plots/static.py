@@ -166,7 +166,8 @@ def gradient_heatmap(runs, *, ax=None):
         axes.set(xlabel="epoch, its gradient per step / that of the largest", ylabel="")
         group, total = rarest(classes.group), table.groupby("group").total.sum()
         axes.set_title(
-            f"{name}: the {group} gets {100 * total[group] / total.sum():.0f} % of the gradient "
+            f"{name}: the {group} gets {100 * total[group] / total.sum():.0f} % of the gradient"
+            f"{chr(10) if len(tables) > 2 else ' '}"  # within its own panel
             f"(equal share: {100 * (classes.group == group).mean():.0f} %)",
             wrap=True,
         )
