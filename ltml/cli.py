@@ -217,7 +217,7 @@ def predict(
     table = loaded.predict(images, device=device, progress=not quiet)
     if csv is not None:
         _write_table(csv, table.reset_index())
-    for name, row in table.iterrows():
+    for name, row in table.dropna().iterrows():
         best = row.nlargest(top)
         print(f"{name}: {', '.join(f'{cls} {100 * p:.0f} %' for cls, p in best.items())}")
 

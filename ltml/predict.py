@@ -1,5 +1,6 @@
 """Use a trained network: images as people have them in, probabilities out."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from ltml.labels import LabelMatrix
 from ltml.recipe import Recipe
 
 __all__ = ["ImageModel", "export", "load_model", "predict"]
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -98,7 +101,7 @@ def predict(
     """Return each image's probability of each class; see :meth:`ltml.Run.predict`."""
     model = load_model(run, device=device)
     split = images if isinstance(images, Split) else _as_split(images, model.class_names)
-    where = next(model.parameters()).device
+    where, broken = next(model.parameters()).device, {}
     loader = Loader(
         split,
         image_size=model.image_size,
@@ -106,12 +109,18 @@ def predict(
         keep="files",
         mean=model.classifier.backbone.mean,
         std=model.classifier.backbone.std,
+        broken=broken,
     )
     index = torch.arange(len(split)).split(batch_size)
     bar = tqdm(loader.batches(index), "predict", len(index), disable=not_shown(progress))
     with torch.no_grad():
         parts = [model.classifier(batch).float().sigmoid().cpu() for batch, _ in bar]
     scores = torch.cat(parts).numpy()
+    for number, error in broken.items():  # one damaged photo must not cost the other thousands
+        log.warning("%s", error)
+        scores[number] = np.nan
+    if len(broken) == len(split):
+        raise InputError(f"none of the {len(split)} images can be decoded; give other files")
     names = pd.Index([str(name) for name in split.ids], name="image")
     return pd.DataFrame(scores, index=names, columns=list(model.class_names))
 

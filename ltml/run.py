@@ -188,10 +188,11 @@ class Run:
             progress: show a progress bar.
 
         Returns:
-            a row per image, named by its path or number, and a column per class.
+            a row per image, named by its path or number, and a column per class; NaN for an image
+            that cannot be decoded, which is logged.
 
         Raises:
-            InputError: if an image cannot be read, or the run has no weights.
+            InputError: if a file is missing, none can be decoded, or the run has no weights.
         """
         from ltml.predict import predict
 

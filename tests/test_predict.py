@@ -102,6 +102,19 @@ def test_missing_images_are_named(run, tmp_path):
         run.predict([], progress=False)
 
 
+def test_a_damaged_photo_does_not_cost_the_others(run, photos, expected, tmp_path, caplog, capsys):
+    good, bad = sorted(photos.iterdir())[:2], tmp_path / "bad.jpg"
+    bad.write_bytes(good[0].read_bytes()[:200])
+    table = run.predict([good[0], bad, good[1]], device="cpu", progress=False)
+    assert np.allclose(table.iloc[[0, 2]], expected[:2].sigmoid(), atol=1e-6)
+    assert table.loc[str(bad)].isna().all()
+    assert "bad.jpg" in caplog.text
+    assert main(["predict", str(run.path), str(good[0]), str(bad), "--quiet"]) == 0
+    assert capsys.readouterr().out.count("%") == 5  # of the good one alone
+    with pytest.raises(InputError, match="none of the 1 images can be decoded"):
+        run.predict(bad, progress=False)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporters' own
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])

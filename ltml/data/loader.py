@@ -85,6 +85,8 @@ class Loader:
         keep: ``"device"``, ``"memory"``, ``"files"``, or None to choose by the room there is.
         workers: decoding threads; default: one a core.
         progress: show a bar while decoding.
+        broken: takes the error of each image that cannot be decoded, by its number, and the image
+            is black; default: the error is raised.
 
     Raises:
         InputError: if an image is broken, or an argument is out of range.
@@ -109,6 +111,7 @@ class Loader:
         keep: str | None = None,
         workers: int | None = None,
         progress: bool = False,
+        broken: dict[int, InputError] | None = None,
     ):
         if image_size < 8:
             raise InputError(f"image_size={image_size} is too small; give at least 8 pixels")
@@ -119,7 +122,7 @@ class Loader:
         self._plain = v2.Normalize(list(mean), list(std))
         self._augment = v2.Compose([*self._random, self._plain])
         self.split, self.image_size, self.device = split, image_size, torch.device(device)
-        self.workers = workers or _cores()
+        self.workers, self.broken = workers or _cores(), broken
         # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
         self.maps = isinstance(split.images, Tensor) and split.images.is_floating_point()
         size = split.images.nbytes if self.maps else len(split) * 3 * image_size**2
@@ -223,7 +226,13 @@ class Loader:
         image, size = self.split.images[i], self.image_size
         if isinstance(image, Tensor):
             return v2.functional.resize(image, [size, size])
-        return decode_image(image, size)
+        try:
+            return decode_image(image, size)
+        except InputError as error:
+            if self.broken is None:
+                raise
+            self.broken[i] = error
+            return torch.zeros(3, size, size, dtype=torch.uint8)
 
 
 def in_memory(data: LongTailData, image_size: int, *, progress: bool = False) -> LongTailData:
