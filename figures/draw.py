@@ -64,6 +64,7 @@ def photo_rows(table: pd.DataFrame) -> str:
     large = found[(found.backbone == "tuned") & (found["size"] == 224)]
     own, last = (large[large.classifier == name] for name in ("own", "interpolated"))
     rows["at 224 px: fine-tuned, uniform, BCE"] = _of(own, "uniform", "bce")
+    rows["at 224 px: the plain one, half way back, re-fitted"] = _of(last, "uniform", "bce")
     name = "at 224 px: late group sampling and DGB, half way back, re-fitted"
     rows[name] = _of(last, "group-late", "dgb")
     lines = ["| | mAP | head | medium | tail |", "|---|---:|---:|---:|---:|"]

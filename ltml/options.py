@@ -56,5 +56,5 @@ def build(part: Callable, what: str, options: Mapping[str, object], **given):
 
 def _nearest(name: str, known) -> str:
     close = get_close_matches(str(name), list(known), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} Choose from {', '.join(known)}" if known else "; it takes none"
+    hint = f"; did you mean {close[0]!r}? Choose" if close else "; choose"
+    return f"{hint} from {', '.join(known)}" if known else "; it takes none"

@@ -35,7 +35,7 @@ class Recipe:
     train_split: str | None = None
     """Split to train on; default: the data set's own."""
     val_split: str | None = None
-    """Split to validate on after every epoch; default: none."""
+    """Split to validate on, every validate_every epochs and at the end; default: none."""
     test_split: str | None = None
     """Split to test on; default: the data set's own."""
     holdout: float = 0.0

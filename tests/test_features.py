@@ -113,7 +113,7 @@ def test_diversity_is_that_of_the_positives(run, record, tiny):
         assert table["count"].is_monotonic_decreasing
         assert by_name["count"].tolist() == tiny.train.labels.counts.tolist()
     for options, message in (
-        ({"split": "val"}, "split 'val' is unknown.*Choose from train, test"),
+        ({"split": "val"}, "split 'val' is unknown.*choose from train, test"),
         ({"measure": "x"}, "measure 'x' is unknown"),
     ):
         with pytest.raises(InputError, match=message):

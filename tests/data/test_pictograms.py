@@ -203,7 +203,7 @@ def test_labels_are_what_they_were():
         ("imbalance", 2, "0 to 1.5"),
         ("test_images", 0, "from 10"),
         ("seed", None, "a whole number"),
-        ("train_split", "train", "Choose from scale, image_size"),
+        ("train_split", "train", "choose from scale, image_size"),
     ],
 )
 def test_bad_options_are_named(option, value, remedy, tmp_path):
