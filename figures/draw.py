@@ -55,7 +55,7 @@ def photo_rows(table: pd.DataFrame) -> str:
         ).iloc[-1],
         "at 224 px: frozen, closed form (`ltml probe`)": attended.iloc[0],
         "at 160 px: fine-tuned, uniform, BCE": _of(own, "uniform", "bce"),
-        f"at 160 px: best of {len(own)} samplers and losses": own.sort_values("val_mAP").iloc[-1],
+        f"at 160 px: best of {len(own)} trained classifiers": own.sort_values("val_mAP").iloc[-1],
         "at 160 px: the plain one, half way back, re-fitted": _of(last, "uniform", "bce"),
         "at 160 px: late group sampling and DGB, half way back, re-fitted": _of(
             last, "group-late", "dgb"
