@@ -166,6 +166,7 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
     return backbone
 
 
+@torch.enable_grad()  # which a bank's caller has switched off
 def _from_timm(name: str, weights: str | None, image_size: int | None) -> nn.Module:
     """Take what comes before the pooling of a timm network."""
     try:

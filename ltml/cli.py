@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import tyro
 
 from ltml import __version__
@@ -213,7 +214,7 @@ def predict(
         raise InputError(f"{len(images)} images and top={top}: give at least 1 of each")
     loaded = Run.load(run)
     if csv is not None:
-        check_replaceable(csv, f"image,{loaded.config['data']['class_names'][0]}")
+        check_replaceable(csv, _header(["image", *loaded.config["data"]["class_names"]]))
     table = loaded.predict(images, device=device, progress=not quiet)
     if csv is not None:
         _write_table(csv, table.reset_index())
@@ -269,9 +270,14 @@ def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) 
 
 
 def _write_table(path: Path, table) -> None:
-    check_replaceable(path, ",".join(map(str, table.columns[:2])))
+    check_replaceable(path, _header(table.columns))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, table)
+
+
+def _header(columns: Sequence[str]) -> str:
+    """How a table of these columns begins; a name with a comma stands in quotes."""
+    return pd.DataFrame(columns=list(columns)[:2]).to_csv(index=False).strip()
 
 
 def _load(paths: Sequence[Path]) -> list[Run]:
@@ -416,8 +422,9 @@ def draw(runs: list[Run], out: Path) -> Path:
 
     plots.save(plots.label_counts(runs[0])[0], out / "label_counts")
     # One figure for all runs, whose axes and colours can then be compared.
-    plots.save(plots.gradient_magnitudes(runs)[0], out / "gradient_magnitudes")
-    plots.save(plots.gradient_heatmap(runs)[0], out / "gradient_heatmap")
+    if any(run.summary["steps"] for run in runs):  # else nothing was trained
+        plots.save(plots.gradient_magnitudes(runs)[0], out / "gradient_magnitudes")
+        plots.save(plots.gradient_heatmap(runs)[0], out / "gradient_heatmap")
     plots.save(plots.class_ap(runs)[0], out / "class_ap")
     plots.save(plots.group_bars(runs)[0], out / "group_map")
     plt.close("all")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from ltml.backbones import Classifier
-from ltml.build import load_data
+from ltml.build import held_out, load_data
 from ltml.data import LongTailData
 from ltml.data.loader import Loader
 from ltml.errors import InputError
@@ -219,7 +219,8 @@ def record_features(
         )
     image_model = run.model(device=device)
     model, target = image_model.classifier, next(image_model.parameters()).device
-    data = load_data(Recipe.from_dict(run.recipe)) if data is None else data
+    recipe = Recipe.from_dict(run.recipe)
+    data = load_data(recipe) if data is None else held_out(recipe, data)
     given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
     if given != run.classes.set_index("class")["count"].to_dict():
         raise InputError(

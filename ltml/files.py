@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ltml.errors import InputError
@@ -180,6 +181,8 @@ def check_replaceable(path: Path, begins: str) -> None:
     Raises:
         InputError: if it is another file of the user's.
     """
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; give a file")
     if path.exists():
         with path.open("rb") as file:
             start = file.read(len(begins.encode()) + 400)
@@ -217,6 +220,8 @@ def write_json(path: Path, content: dict) -> None:
             return {str(k): plain(v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [plain(v) for v in value]
+        if isinstance(value, np.generic):
+            value = value.item()
         if isinstance(value, float) and not math.isfinite(value):
             return None
         return str(value) if isinstance(value, Path) else value

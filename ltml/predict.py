@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from ltml.backbones import Classifier
+from ltml.backbones import Classifier, own_size
 from ltml.build import build_model, choose_device
 from ltml.data import Split
 from ltml.data.loader import Loader, not_shown
 from ltml.errors import InputError
 from ltml.labels import LabelMatrix
 from ltml.recipe import Recipe
+from ltml.run import from_fit
 
 __all__ = ["ImageModel", "export", "load_model", "predict"]
 
@@ -67,7 +68,7 @@ class ImageModel(nn.Module):
 def load_model(run, *, device: str = "cpu") -> ImageModel:
     """Build a run's network with its trained weights; see :meth:`ltml.Run.model`."""
     names, table = run.config["data"]["class_names"], run.classes.set_index("class")
-    if not run.recipe.get("backbone"):
+    if not from_fit(run.recipe):
         raise InputError(
             f"run {run.name!r} was recorded from a loop of your own, so ltml does not know its "
             "network; use your own"
@@ -78,7 +79,10 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
             "tau was not relative to the features' length); train it again to use its weights"
         )
     # The pretrained weights, which may be gone by now, would be overwritten anyway.
-    recipe = replace(Recipe.from_dict(run.recipe), weights=None)
+    recipe = Recipe.from_dict(run.recipe)
+    tagged = f"{recipe.backbone.partition('.')[0]}.{recipe.weights}"  # timm's tags differ in mean
+    backbone = tagged if recipe.weights and own_size(tagged) else recipe.backbone
+    recipe = replace(recipe, backbone=backbone, weights=None)
     counts = table["count"].loc[names].to_numpy()
     model = build_model(recipe, counts, run.config["data"]["train_images"])
     try:
@@ -113,8 +117,9 @@ def predict(
     )
     index = torch.arange(len(split)).split(batch_size)
     bar = tqdm(loader.batches(index), "predict", len(index), disable=not_shown(progress))
+    network = model.classifier.head if loader.maps else model.classifier  # maps of a bank
     with torch.no_grad():
-        parts = [model.classifier(batch).float().sigmoid().cpu() for batch, _ in bar]
+        parts = [network(batch).float().sigmoid().cpu() for batch, _ in bar]
     scores = torch.cat(parts).numpy()
     for number, error in broken.items():  # one damaged photo must not cost the other thousands
         log.warning("%s", error)
@@ -131,9 +136,7 @@ def _as_split(images, class_names: tuple[str, ...]) -> Split:
         images = [images]
     if isinstance(images, Tensor):
         images = images if images.ndim == 4 else images.unsqueeze(0)
-        if images.dtype != torch.uint8:
-            images = (255 * images).round().to(torch.uint8)
-        items, ids = images, range(len(images))
+        items, ids = _in_bytes(images), range(len(images))
     else:
         items, ids = [], []
         for number, item in enumerate(images):
@@ -162,11 +165,19 @@ def _as_picture(image) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, Tensor):
-        return v2.functional.to_pil_image(image)
-    image = np.asarray(image)
-    if image.dtype.kind == "f":
-        image = (255 * image).round().astype(np.uint8)
-    return Image.fromarray(image)
+        return v2.functional.to_pil_image(_in_bytes(image))
+    return Image.fromarray(_in_bytes(torch.tensor(np.asarray(image))).numpy())
+
+
+def _in_bytes(images: Tensor) -> Tensor:
+    if not images.is_floating_point():
+        return images
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):  # NaN fails as well
+        raise InputError(
+            f"float images span {low:.3g} to {high:.3g}; give values in [0, 1], not normalised"
+        )
+    return (255 * images).round().byte()
 
 
 def export(run, path: Path) -> Path:

@@ -278,6 +278,7 @@ class Recorder:
             "gradients": [torch.from_numpy(gradients) for gradients in self._gradients],
             "interference": [tuple(map(torch.from_numpy, pair)) for pair in self._interference],
             "summary": self.summary,
+            "absent": self._absent,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -287,6 +288,7 @@ class Recorder:
         self._loss = state["loss"].to(self.ledger.sums.device)
         self.ledger.sums.copy_(state["sums"])
         self._metrics, self.summary = list(state["metrics"]), dict(state["summary"])
+        self._absent = list(state["absent"])
         self._ap = [ap.numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
         self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]

@@ -47,7 +47,8 @@ def evaluate(
     with autocast(loader.device):
         for images, _ in bar:
             feature_map = model.backbone(images)
-            scores.append([head(feature_map).float() for head in heads])
+            with torch.autocast(loader.device.type, enabled=False):  # bfloat16 logits tie
+                scores.append([head(feature_map.float()) for head in heads])
     model.train(training)
     parts = [torch.cat(part).cpu() for part in zip(*scores, strict=True)]
     return [ranks.interleaved(part, len(loader.split)) for part in parts]

@@ -197,6 +197,8 @@ def _diversity(named: dict[str, Run]) -> dict:
     kept = {name: run for name, run in named.items() if (run.path / "features.npz").is_file()}
     if not kept:
         return {}
+    shown = set(next(iter(kept.values())).classes["class"])  # one data set's: they share an axis
+    kept = {name: run for name, run in kept.items() if set(run.classes["class"]) == shown}
     from ltml.features import FeatureRecord
     from ltml.metrics import DIVERSITY
 

@@ -103,7 +103,10 @@ class Run:
         """The data, and the recipe but for seed, device and compile, as JSON: runs that share it
         are seeds of one result. A loop of your own without settings shares it with no other."""
         recipe = {k: v for k, v in self.recipe.items() if k not in ("seed", "device", "compile")}
-        whole = [recipe or str(self.path), self.config["data"]]
+        data = dict(self.config["data"])
+        if recipe.get("holdout"):  # cut by the seed, so of nearly the same size
+            data |= {"train_images": None, "labels_per_image": None}
+        whole = [recipe or str(self.path), data]
         return json.dumps(whole, sort_keys=True, default=str)
 
     @property
@@ -228,7 +231,8 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
             share = run.summary.get(name)
             row[name] = float("nan") if share is None else round(100 * share, 2)
         if "val_mAP" in run.metrics:
-            kept = run.summary.get("kept_epoch") or run.metrics.epoch.iloc[-1]
+            kept = None if run.recipe.get("refit") else run.summary.get("kept_epoch")
+            kept = kept or run.metrics.epoch.iloc[-1]  # a refit is scored in the last
             val = run.metrics.set_index("epoch").val_mAP[kept]
             row["val_mAP"] = round(100 * val, 2)
         row |= {name: run.summary.get(name) for name in ("gradient_imbalance", "seconds")}
@@ -262,6 +266,11 @@ def find_runs(
     return found, problems
 
 
+def from_fit(recipe: dict) -> bool:
+    """Whether these are a recipe's fields, not the settings of somebody's own loop."""
+    return {"data", "sampler", "loss", "diversity"} <= recipe.keys()
+
+
 def read_config(path: Path) -> dict:
     """Read ``config.json`` of a run, finished or not.
 
@@ -281,10 +290,10 @@ def read_config(path: Path) -> dict:
             f"{where} has schema {quote(schema)}, this ltml reads up to {SCHEMA}; update ltml"
         )
     try:
-        read = Recipe.from_dict(recipe)
+        read = Recipe.from_dict(recipe) if from_fit(recipe) else None
     except InputError as error:
         raise InputError(f"{where}: {error}, or train again") from None
-    if recipe and schema < SCHEMA:  # whatever the version, one form for all readers
+    if read and schema < SCHEMA:  # whatever the version, one form for all readers
         config["recipe"] = asdict(read)
     for name, kind in _DATA.items():
         if not isinstance(data, dict) or type(data.get(name)) is not kind:

@@ -70,8 +70,8 @@ def fit(
     """Train by a recipe, and leave a run in a folder.
 
     The test split is evaluated once, at the end, unless ``recipe.evaluate_every`` is given; a
-    validation split every ``recipe.validate_every`` epochs and at the end. Several processes, as ``accelerate launch``
-    starts them, share every batch and leave one run.
+    validation split every ``recipe.validate_every`` epochs and at the end. Several processes, as
+    ``accelerate launch`` starts them, share every batch and leave one run.
 
     Args:
         recipe: what to train and how.

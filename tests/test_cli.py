@@ -296,3 +296,20 @@ def test_mosaics_train_with_pretrained_weights(shared_data, tmp_path, caplog):
                 "--quiet") == 0  # fmt: skip
     assert "classifier.3.weight" in caplog.text
     assert Run.load(tmp_path / "m").classes.ap.notna().all()
+
+
+def test_a_table_is_replaced_though_its_first_class_has_a_comma(tree, tmp_path, capsys):
+    root = tmp_path / "coco"
+    shutil.copytree(tree, root)
+    for path in (root / "annotations").iterdir():
+        path.write_text(path.read_text().replace('"aeroplane"', '"plane, propeller"'))
+    code = ltml("train", "--data", "coco", "--root", root, "--train-split", "train",
+                "--test-split", "test", "--out", tmp_path / "run", *QUICK)  # fmt: skip
+    assert code == 0
+    photo = next((root / "test").iterdir())
+    for _ in range(2):
+        assert ltml("predict", tmp_path / "run", photo, "--csv", tmp_path / "out.csv") == 0
+    (tmp_path / "mine.csv").write_text("image,labels\n1.jpg,cat\n")
+    assert ltml("predict", tmp_path / "run", photo, "--csv", tmp_path / "mine.csv") == 2
+    assert ltml("predict", tmp_path / "run", photo, "--csv", tmp_path) == 2
+    assert "is a folder; give a file" in capsys.readouterr().err

@@ -192,3 +192,8 @@ def test_what_cannot_be_recorded_is_said_and_nothing_written(copy, tiny):
     with pytest.raises(InputError, match=r"run 'copy' has no model.pt; train it again"):
         record_features(copy, data=tiny)
     assert not list(copy.path.glob("*features*"))
+
+
+def test_the_data_given_to_fit_with_a_holdout_are_those_of_its_features(tiny, tmp_path):
+    run = train(tmp_path / "run", tiny, holdout=0.3)
+    assert record_features(run, data=tiny, per_class=2).classes["class"].tolist()

@@ -98,3 +98,10 @@ def test_training_a_head_leaves_the_backbone_as_it_was(bank, tmp_path):
     for key, value in bank.backbone.state_dict().items():
         assert torch.equal(value, before[key]), key
         assert torch.equal(saved[f"backbone.{key}"], before[key]), key
+
+
+def test_a_bank_of_a_network_of_timm(tiny):
+    pytest.importorskip("timm")
+    recipe = Recipe(backbone="timm/mobilenetv3_small_050", image_size=32)
+    maps = ltml.bank(recipe, tiny, progress=False)
+    assert maps.test.images.shape[:2] == (len(tiny.test), 1)

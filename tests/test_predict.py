@@ -126,3 +126,39 @@ def test_an_exported_model_scores_the_same(run, tmp_path, suffix):
     assert path.stat().st_size > 10_000
     with pytest.raises(InputError, match="neither"):
         run.export(tmp_path / "model.bin")
+
+
+def test_float_images_that_are_not_in_0_to_1_are_refused(run, tiny):
+    images = tiny.test.images[:2]
+    given = images.float(), (images / 255 - 0.45) / 0.22, images.permute(0, 2, 3, 1).float().numpy()
+    for wrong in (*given, list(given[2])):
+        with pytest.raises(InputError, match=r"float images span .*give values in \[0, 1\]"):
+            run.predict(wrong, progress=False)
+
+
+def test_maps_of_a_bank_are_scored_by_the_head(run, tiny, expected):
+    maps = ltml.bank(run, tiny, progress=False)
+    table = run.predict(maps.test, device="cpu", progress=False)
+    assert np.allclose(table, expected.sigmoid(), atol=1e-2)  # kept in half precision
+
+
+def test_each_timm_tag_has_its_own_normalisation(tiny, tmp_path, monkeypatch):
+    timm = pytest.importorskip("timm")
+    make = timm.create_model  # no network: random weights under the tag's configuration
+
+    def offline(name, pretrained=False, **options):
+        return make(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    name, tag = "timm/vit_small_patch16_224", "dino"
+    options = {"image_size": 32, "steps": 1, "batch_size": 8, "warmup": 0, "device": "cpu"}
+    done = fit(
+        Recipe(backbone=name, weights=tag, **options), data=tiny, out=tmp_path / "a", progress=False
+    )
+    other = timm.get_pretrained_cfg(f"vit_small_patch16_224.{tag}")
+    assert done.model().classifier.backbone.mean == tuple(other.mean)
+    ap = train.average_precision(
+        torch.tensor(done.predict(tiny.test, device="cpu", progress=False).to_numpy()),
+        tiny.test.labels.dense(),
+    )
+    assert np.nanmean(ap) == pytest.approx(done.summary["mAP"], abs=1e-4)

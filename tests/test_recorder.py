@@ -104,3 +104,10 @@ def test_interference_is_recorded_read_and_resumed(tiny, tmp_path):
         progress=False,
     )
     assert plain.per_class.equals(run.per_class)  # recording changes no number
+
+
+def test_settings_of_a_loop_of_your_own_are_what_you_like(tmp_path):
+    settings = {"warmup": 0.1, "freeze": True, "backbone": "mine", "lr": np.float32(0.5)}
+    with Recorder(tmp_path / "run", [[1, 0], [0, 1]], settings=settings) as recorder:
+        recorder.epoch()
+    assert Run.load(tmp_path / "run").recipe == settings

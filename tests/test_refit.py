@@ -11,9 +11,11 @@ import torch.nn.functional as F
 import ltml
 from ltml import InputError, Recipe, Run, fit, train
 from ltml.backbones import Classifier, SmallConvNet, make_backbone
+from ltml.cli import main
 from ltml.data.loader import Loader
 from ltml.diversity import HEADS
 from ltml.refit import evaluate, interpolate, pooled_features, refit
+from ltml.run import table_of
 from ltml.train import CHECKPOINT, Training
 
 TRAINED = Recipe(batch_size=16, steps=20, warmup=5, lr=3e-3)
@@ -174,3 +176,28 @@ def test_a_split_is_scored_once_by_all_networks_of_a_backbone(tiny, tmp_path, mo
 def test_half_a_second_stage_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
         Recipe(**changes).check()
+
+
+def test_heads_score_in_single_precision_where_the_backbone_does_not(tiny, monkeypatch):
+    def low(device):
+        return torch.autocast("cpu", torch.bfloat16)
+
+    monkeypatch.setattr("ltml.refit.autocast", low)
+    model = network("attention")
+    (scores,) = evaluate(model, Loader(tiny.test, image_size=24))
+    assert not torch.equal(scores, scores.bfloat16().float())  # else images tie
+
+
+def test_a_run_without_training_draws_its_figures(tmp_path, capsys):
+    args = ["train", "--steps", "0", "--refit", "--image-size", "24", "--quiet", "--device", "cpu"]
+    args += ["--data-options", "scale=0.1", "test_images=60", "--out", tmp_path / "run"]
+    assert main([str(arg) for arg in args]) == 0
+    assert (tmp_path / "run/figures/class_ap.svg").is_file()
+    assert "refit" in Run.load(tmp_path / "run").stages.classifier.tolist()
+
+
+def test_the_table_holds_the_validation_of_the_network_that_is_kept(tiny, tmp_path):
+    recipe = replace(TRAINED, keep="best", refit=True, holdout=0.3, lr=0.1, steps=24, warmup=0)
+    run = fit(recipe, data=tiny, out=tmp_path / "run", progress=False)
+    val = run.stages[run.stages.classifier == "refit"].val_ap.mean()
+    assert table_of([run]).val_mAP[0] == pytest.approx(100 * val, abs=0.01)

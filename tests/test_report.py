@@ -14,7 +14,16 @@ import pandas as pd
 import pytest
 from synthetic import write_run
 
-from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix, Run
+import ltml
+from ltml import (
+    ClassAwareSampler,
+    GroupSampler,
+    InputError,
+    LabelMatrix,
+    LongTailData,
+    Run,
+    Split,
+)
 from ltml.plots import frames
 from ltml.report import open_report, write_report
 
@@ -203,3 +212,27 @@ def test_it_opens_in_the_browser(runs, monkeypatch):
 def test_what_cannot_be_written_is_said(runs, tmp_path, count, out, said):
     with pytest.raises(InputError, match=said):
         write_report(runs[:count], tmp_path / out)
+
+
+def test_a_result_of_stages_without_a_group_has_its_figure(tmp_path):
+    data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=60)  # no head class
+    run = ltml.probe(data, backbone="small", weights=None, out=tmp_path / "run", progress=False)
+    page = Page(write_report([run], tmp_path / "page.html").read_text("utf-8"))
+    assert "stages" in page.data["figures"]
+
+
+def test_runs_of_two_data_sets_share_a_page(tmp_path):
+    runs = []
+    for name, kept in (("a", slice(None)), ("b", slice(0, 10))):
+        data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=60)
+        parts = [
+            Split(part.images, LabelMatrix(part.labels.dense()[:, kept]), part.ids)
+            for part in (data.train, data.test)
+        ]
+        data = LongTailData(name, *parts)
+        recipe = ltml.Recipe(steps=1, batch_size=8, warmup=0)
+        runs.append(ltml.fit(recipe, data=data, out=tmp_path / name, progress=False))
+        ltml.record_features(runs[-1], data=data)
+    page = Page(write_report(runs, tmp_path / "page.html").read_text("utf-8"))
+    assert [run["title"] for run in page.data["runs"]] == ["a", "b"]
+    assert page.data["diversity"]

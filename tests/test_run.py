@@ -1,6 +1,7 @@
 """The files of a run: read as training wrote them, or refused in a sentence that names the file."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import ltml
 from ltml import InputError, Recipe, Run
 from ltml.files import write_csv
 from ltml.labels import GROUPS
@@ -118,3 +120,14 @@ def test_runs_are_found_in_folders_and_problems_are_said(folder, tmp_path):
     (folder / "figures").mkdir()
     (folder / "figures" / "config.json").write_text("{}")  # a run with runs inside is a run
     assert [run.name for run in find_runs(folder)[0]] == ["run"]
+
+
+def test_seeds_whose_validation_split_is_held_out_share_a_setting(tmp_path):
+    data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=60)
+    options = {"steps": 1, "batch_size": 8, "warmup": 0, "holdout": 0.3}
+    runs = [
+        ltml.fit(Recipe(seed=s, **options), data=data, out=tmp_path / f"{s}", progress=False)
+        for s in (0, 1)
+    ]
+    assert runs[0].setting == runs[1].setting
+    assert runs[0].setting != replace(runs[0], config={**runs[0].config, "recipe": {}}).setting

@@ -61,6 +61,8 @@ def from_frame(
         if column not in df.columns:
             there = ", ".join(map(str, df.columns))
             raise InputError(f"{name} has no column {quote(column)}; its columns are {there}")
+    for row in np.flatnonzero(df[images].isna())[:1]:
+        raise InputError(f"{name}, row {row}: there is no path; give one, or drop the row")
     paths = [os.fspath(path) for path in df[images]]
     table = Table(name, [f"row {row}" for row in range(len(df))], paths)
     if isinstance(labels, str):

@@ -125,6 +125,8 @@ class Loader:
         self.workers, self.broken = workers or _cores(), broken
         # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
         self.maps = isinstance(split.images, Tensor) and split.images.is_floating_point()
+        if self.maps and split.images.ndim != 5:
+            raise InputError("images are floating-point; give uint8, which ltml scales itself")
         size = split.images.nbytes if self.maps else len(split) * 3 * image_size**2
         self.keep = keep or _where_it_fits(size, self.device)
         if self.maps and self.keep == "files":
@@ -150,7 +152,7 @@ class Loader:
         """Return ``(B, C)`` float targets of the given images, made on the device."""
         C = self.split.labels.num_classes
         out = torch.zeros(len(index), C + 1, device=self.device)
-        return out.scatter_(1, self._padded[index.to(self.device)], 1.0)[:, :C]
+        return out.scatter_(1, self._padded[index.to(self.device, non_blocking=True)], 1.0)[:, :C]
 
     def batches(
         self,
@@ -204,7 +206,7 @@ class Loader:
         if (kept := self.pixels) is None:
             batches = self._decoded(indices)
         else:
-            batches = ((index, kept[index.to(kept.device)]) for index in indices)
+            batches = ((index, kept[index.to(kept.device, non_blocking=True)]) for index in indices)
         for index, pixels in batches:
             yield index, pixels.to(self.device, non_blocking=True)
 
@@ -264,8 +266,9 @@ def _where_it_fits(size: int, device: torch.device) -> str:
 
 
 def free_memory() -> int:
-    """Bytes of memory that nobody uses."""
+    """Bytes of memory that can be had; files that the system keeps in memory give way."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not told on this system
+        text = Path("/proc/meminfo").read_text()
+        return 1024 * int(text.partition("MemAvailable:")[2].split()[0])
+    except (OSError, IndexError):  # not Linux
         return 8 * 2**30

@@ -214,7 +214,7 @@ def group_map(frame: pd.DataFrame) -> go.Figure:
     best = frame[frame.group == "mAP"].sort_values("mean", kind="stable", na_position="first")
     figure = go.Figure()
     for group in (*GROUPS, "mAP"):
-        rows = frame[frame.group == group].set_index("name").loc[best["name"]]
+        rows = frame[frame.group == group].set_index("name").reindex(best["name"])
         mark = {"symbol": "line-ns-open", "line_width": 3} if group == "mAP" else {}
         spread = zip(rows.deviation, rows.seeds, strict=True)
         figure.add_scatter(

@@ -408,6 +408,6 @@ def _times(ratio: float) -> str:
 
 def _listed(values: pd.Series, form=_times) -> str:
     """Write up to three values with their names, of more the extremes: ``1 (a), 2 (b)``."""
-    if len(values) > 3:
+    if len(values) > 3 and values.notna().any():
         values = values.loc[[values.idxmin(), values.idxmax()]]
     return ", ".join(f"{form(value)} ({name})" for name, value in values.items())

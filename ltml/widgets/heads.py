@@ -1,5 +1,6 @@
 """Train heads on a bank while a control moves, and follow the closed form's shrinkage."""
 
+import math
 import tempfile
 from dataclasses import replace
 from functools import lru_cache
@@ -80,7 +81,8 @@ def explore_heads(bank: Bank, *, steps: int = 300, seed: int = 0) -> Explorer:
         return (
             live.gradient_magnitudes(frames.gradients(shown)),
             f"{run.name}: mAP {100 * run.summary['mAP']:.1f}, "
-            f"tail {100 * run.summary['tail']:.1f}; trained in {run.summary['seconds']:.1f} s.",
+            f"tail {100 * (run.summary['tail'] or math.nan):.1f}; "
+            f"trained in {run.summary['seconds']:.1f} s.",
         )
 
     def draw_results(**_):

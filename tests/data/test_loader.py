@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torchvision.transforms import v2
 
 from ltml import InputError, LabelMatrix, LongTailData, Split
 from ltml.data.augment import RandomColor, RandomCrop, RandomShift, _colour, _crop
-from ltml.data.loader import MEAN, STD, Loader, in_memory
+from ltml.data.loader import MEAN, STD, Loader, free_memory, in_memory
 from ltml.seeding import generator
 
 
@@ -193,3 +194,15 @@ def test_a_corrupt_file_is_named(files, tmp_path):
 def test_bad_options_are_named(files, options, message):
     with pytest.raises(InputError, match=message):
         Loader(files, **options)
+
+
+def test_floating_point_images_are_refused_by_name(files):
+    split = Split(torch.rand(12, 3, 32, 32), files.labels, files.ids)
+    with pytest.raises(InputError, match="images are floating-point; give uint8"):
+        Loader(split, image_size=32)
+
+
+def test_free_memory_counts_what_the_system_would_give_up():
+    told = [x for x in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in x]
+    available = 1024 * int(told[0].split()[1])
+    assert free_memory() == pytest.approx(available, rel=0.2)

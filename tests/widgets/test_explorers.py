@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import torch
 from synthetic import write_run
 
+import ltml
 from ltml import FeatureRecord, Run
 from ltml.features import SCHEMA, SplitFeatures
 from ltml.widgets import (
@@ -19,6 +21,7 @@ from ltml.widgets import (
     explore_balancing,
     explore_diversity,
     explore_gradients,
+    explore_heads,
     explore_interference,
 )
 from ltml.widgets.explorer import Explorer
@@ -304,3 +307,12 @@ def test_the_live_view_follows_a_training(capsys):
         assert f"epoch {epoch}" in view.text.value
         assert f"tail {100 * run.metrics['tail'][epoch - 1]:.1f}" in view.text.value
     assert seen[0] != seen[1]
+
+
+def test_heads_are_explored_where_no_class_is_in_the_tail():
+    rows = np.random.default_rng(0).random((60, 2)) < 0.7
+    images = torch.randint(0, 255, (60, 3, 24, 24), dtype=torch.uint8)
+    split = ltml.Split(images, ltml.LabelMatrix(rows), [str(i) for i in range(60)])
+    data = ltml.LongTailData("even", split, split)
+    explorer = explore_heads(ltml.bank(ltml.Recipe(), data, progress=False), steps=2)
+    assert "tail nan" in explorer.said
