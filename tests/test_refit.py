@@ -183,7 +183,7 @@ def test_heads_score_in_single_precision_where_the_backbone_does_not(tiny, monke
         return torch.autocast("cpu", torch.bfloat16)
 
     monkeypatch.setattr("ltml.refit.autocast", low)
-    model = network("attention")
+    model = network()
     (scores,) = evaluate(model, Loader(tiny.test, image_size=24))
     assert not torch.equal(scores, scores.bfloat16().float())  # else images tie
 
