@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class FeatureRecord:
             classes = run.classes.set_index("class").loc[names, ["group", "count"]].reset_index()
             for part in splits.values():
                 part.check(len(classes))
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
                 f"{str(path)!r} is damaged, or not a record of this run ({error}); {remedy}"
             ) from error

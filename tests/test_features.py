@@ -153,9 +153,10 @@ def test_damaged_and_foreign_records_are_refused(copy):
         with path.open("wb") as file:
             np.savez_compressed(file, **(arrays | changes))
 
-    broken = bytearray(whole)
-    broken[len(whole) // 2] ^= 255
-    for content in (b"", b"PK\3\4", whole[: len(whole) // 2], bytes(broken), b"not an archive"):
+    broken = [bytearray(whole) for _ in range(20)]  # found by a checksum, or by the decompression
+    for i, content in enumerate(broken):
+        content[(i + 1) * len(whole) // 22] ^= 255
+    for content in (b"", b"PK\3\4", whole[: len(whole) // 2], *broken, b"not an archive"):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"damaged.*ltml.record_features"):
             FeatureRecord.load(copy)
