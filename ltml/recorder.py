@@ -288,7 +288,7 @@ class Recorder:
         self._loss = state["loss"].to(self.ledger.sums.device)
         self.ledger.sums.copy_(state["sums"])
         self._metrics, self.summary = list(state["metrics"]), dict(state["summary"])
-        self._absent = list(state["absent"])
+        self._absent = list(state.get("absent", []))  # not in a state of before 0.3.1
         self._ap = [ap.numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
         self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]

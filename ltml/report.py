@@ -51,8 +51,6 @@ def write_report(
     if not runs:
         raise InputError("no run was given; give folders of runs, such as runs/demo")
     out = Path(out)
-    if out.is_dir():
-        raise InputError(f"out {str(out)!r} is a folder; give a file, such as report.html")
     check_replaceable(out, '<meta name="generator" content="ltml">')
     named = frames.named(runs)
     names = list(named)

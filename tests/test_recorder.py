@@ -1,5 +1,7 @@
 """A run from a loop that never called fit."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,14 @@ def test_settings_of_a_loop_of_your_own_are_what_you_like(tmp_path):
     with Recorder(tmp_path / "run", [[1, 0], [0, 1]], settings=settings) as recorder:
         recorder.epoch()
     assert Run.load(tmp_path / "run").recipe == settings
+
+
+def test_classes_without_a_positive_are_named_after_a_resumption(tmp_path):
+    first, second = (Recorder(tmp_path / name, [[1, 0], [0, 1]]) for name in "ab")
+    first.out.mkdir()
+    first.epoch(torch.zeros(1, 2), torch.tensor([[1, 0]]))
+    second.load_state_dict(first.state_dict())
+    second.out.mkdir()
+    second.finish()
+    summary = json.loads((tmp_path / "b/summary.json").read_text())
+    assert summary["classes_without_positives"] == ["class 1"]

@@ -34,7 +34,8 @@ _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _SEPARATORS = (";", "|", ",", " ")
 # A list as Python or numpy (without commas) writes it.
 _ESCAPE = r"""\\(?:[\\'"nrt]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})"""
-_ITEM = rf"""'(?:[^'\\\x00-\x1f]|{_ESCAPE})*+'|"(?:[^"\\\x00-\x1f]|{_ESCAPE})*+"|[0-9]++"""
+_NOT = r"\\\x00-\x1f\ud800-\udfff"  # halves of surrogate pairs are no text to a parser
+_ITEM = rf"""'(?:[^'{_NOT}]|{_ESCAPE})*+'|"(?:[^"{_NOT}]|{_ESCAPE})*+"|[0-9]++"""
 _LIST = re.compile(rf"\[\s*+(?:(?:{_ITEM})(?:\s*+,\s*+|\s++|(?=\])))*+\]")
 
 
@@ -282,8 +283,9 @@ def _parse_list(table: Table, row: int, cell: str) -> tuple[str, ...]:
         fits = isinstance(items, list) and all(type(item) in (str, int) for item in items)
     except (ValueError, RecursionError):  # perhaps as Python or numpy writes it
         fits = _LIST.fullmatch(cell) is not None
-        # Each item is a number, or a plain string in quotes: nothing else reaches the parser.
-        items = [i if i.isdigit() else literal_eval(i) for i in re.findall(_ITEM, cell) if fits]
+        items = re.findall(_ITEM, cell) if fits else []
+        # Each is a number or one string in quotes, whose escapes are all that is left to read.
+        items = [literal_eval(item) if item[0] in "'\"" else item for item in items]
     if not fits:
         raise table.error(row, f"{quote(cell)} is no list as JSON or Python writes it; correct it")
     return tuple(label for item in items if (label := str(item).strip()))
