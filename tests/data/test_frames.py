@@ -82,7 +82,7 @@ def test_a_test_frame_takes_the_classes_of_its_training_frame(files):
         (frame(None), {}, "frame holds no label"),
         (frame([{"x": 1}] * 4), {}, "row 0: a label is of type dict"),
         (frame([0.5, 1, 1, 1]), {}, "image 0 has label"),
-        (frame(pd.Series(["['\ud800']"], [10], dtype=object), "a"), {}, "is no list as JSON or Python writes it"),
+        (frame(pd.Series(["['\ud800']"], [10], dtype=object), "a"), {}, "is no list as JSON or"),
         (frame("x").assign(path=None), {}, "frame, row 0: there is no path"),
         (frame([[0, 1], [1, 0]] * 2), {}, "row 0: the labels (0, 1) may be indices or 0 and 1"),
         (frame([1, 0, 2, 1]), {"labels": ["labels"]}, "row 2: column 'labels' holds '2', neither"),
