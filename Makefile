@@ -9,9 +9,9 @@ READY := $(VENV)/.ltml-installed
 demo: $(READY)
 	$(BIN)/ltml demo --out runs/demo
 
-# Lint, the fast tests and the first notebook: under five minutes on 2 CPU cores.
+# Lint, the fast tests and the first notebook: under five minutes on 2 CPU cores, one thread each.
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # The rest: the other notebooks, whole trainings, kills, load, pages in a browser.
 test-slow: $(READY)

@@ -1,14 +1,14 @@
 """Record a training as a run: gradients, scores and the result, from any loop."""
 
-import fcntl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ltml.errors import InputError
@@ -330,22 +330,22 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         InputError: if another training writes there, or the folder cannot be made.
     """
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"out {str(folder)!r} is being written by another training; give a new folder, "
+            "or wait for it to end"
+        ) from error
     except OSError as error:
         raise InputError(
             f"out {str(folder)!r} cannot be written ({error.strerror}); give another folder"
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"out {str(folder)!r} is being written by another training; give a new folder, "
-                "or wait for it to end"
-            ) from error
-        try:
-            yield
-        finally:
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # Windows deletes it on release
             (folder / LOCK).unlink(missing_ok=True)
+        lock.release()

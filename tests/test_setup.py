@@ -46,6 +46,18 @@ def test_import_needs_only_the_core():
     assert done.returncode == 0, done.stderr
 
 
+def test_every_module_can_be_imported_on_windows():
+    """As far as that shows on another system: without the modules that only POSIX has."""
+    code = (
+        "import importlib, pkgutil, sys, torch, torchvision, plotly, seaborn, ipywidgets, pooch; "
+        "sys.modules |= dict.fromkeys(['fcntl', 'resource', 'pwd', 'grp', 'termios']); "
+        "import ltml; [importlib.import_module(m.name) "
+        "for m in pkgutil.walk_packages(ltml.__path__, 'ltml.')]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_comparing_runs_does_not_wait_for_torch():
     code = (
         "import sys; from ltml.cli import main; main(['compare', sys.argv[1]]); "
