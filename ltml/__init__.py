@@ -12,4 +12,4 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The names are those of __init__.pyi, each imported at its first use: torch and torchvision take
 # seconds, for which a table of runs (ltml compare) need not wait.
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
-__version__ = "0.3.1"
+__version__ = "0.4.0"

@@ -289,18 +289,9 @@ class Classifier(nn.Module):
             module.eval()
         return self
 
-    def forward(self, images: Tensor, targets: Tensor | None = None):
-        """Score images ``(B, 3, H, W)``; a training batch with its targets ``(B, C)``.
-
-        Returns:
-            logits ``(B, C)``; with targets, the enhanced logits and the targets they are for.
-        """
-        feature_map = self.backbone(images)
-        if targets is None:
-            return self.head(feature_map)
-        if hasattr(self.head, "enhance"):
-            return self.head.enhance(feature_map, targets)
-        return self.head(feature_map), targets
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` -> logits ``(B, C)``."""
+        return self.head(self.backbone(images))
 
 
 def _layers(backbone: nn.Module) -> list[str]:

@@ -111,7 +111,6 @@ def build_model(
             recipe.head_options,
             in_channels=feature_channels(backbone),
             num_classes=len(counts),
-            counts=counts,
         )
         # Begin by expecting each class as often as the average one: else most of the gradient that
         # rare classes ever get is the first epoch's news that labels are rare.

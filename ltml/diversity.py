@@ -51,7 +51,7 @@ class PooledLinear(Head):
 
 
 class DiversityEnhancement(Head):
-    r"""Classify class-specific features, fused in training with other categories and images.
+    r"""Classify class-specific features, fused in training with those of other categories.
 
     With :math:`(w_c, b_c)` a linear classifier and :math:`x_l` the feature at location :math:`l` of
     the map, class :math:`c` attends to where its score is high:
@@ -72,18 +72,10 @@ class DiversityEnhancement(Head):
     .. math::
         \tilde f_c = (1 - u)\, f_c + u\, f_{\pi(c)}, \qquad u \sim U(0, \alpha).
 
-    With ``pairs``, :meth:`enhance` also adds a fused image for each image :math:`i` of a batch: its
-    locations and those of a partner :math:`j` side by side, with the labels of both. Partners are
-    sampled by their rarest label, :math:`p_j \propto \max_c y_{jc} / n_c`, so rare classes appear
-    in ever new company, and no image is decoded or convolved twice.
-
     Args:
         in_channels: channels ``D`` of the feature map.
         num_classes: ``C``.
         alpha: strongest fusion across categories, in [0, 1].
-        pairs: fuse images as well.
-        counts: ``(C,)`` training images of each class, for sampling partners; default: all images
-            with a label are equally likely.
         kappa: weight of the attended feature beside the average, not negative.
         tau: sharpness of the attention, not negative.
 
@@ -110,8 +102,6 @@ class DiversityEnhancement(Head):
         num_classes: int,
         *,
         alpha: float = 0.6,
-        pairs: bool = False,
-        counts=None,
         kappa: float = 1.0,
         tau: float = 8.0,
     ):
@@ -120,17 +110,12 @@ class DiversityEnhancement(Head):
             raise InputError(f"alpha={alpha} must lie in [0, 1]")
         if not (0 <= kappa < float("inf") and 0 <= tau < float("inf")):
             raise InputError(f"kappa={kappa}, tau={tau}: give finite numbers, not negative")
-        self.alpha, self.pairs, self.kappa, self.tau = alpha, pairs, kappa, tau
-        n = torch.ones(num_classes) if counts is None else torch.tensor(counts).float()
-        if n.shape != (num_classes,):
-            raise InputError(f"counts has shape {tuple(n.shape)}; give ({num_classes},)")
-        # Known from the training labels, so not part of the weights.
-        self.register_buffer("rarity", 1 / n.clamp(min=1), persistent=False)
+        self.alpha, self.kappa, self.tau = alpha, kappa, tau
         self.generator: torch.Generator | None = None  # of the fusion; None: torch's own
 
     def extra_repr(self) -> str:
         """Show the options."""
-        return f"alpha={self.alpha}, pairs={self.pairs}, kappa={self.kappa}, tau={self.tau}"
+        return f"alpha={self.alpha}, kappa={self.kappa}, tau={self.tau}"
 
     def attention(self, feature_map: Tensor) -> Tensor:
         """Attention of each class: ``(B, D, h, w)`` -> ``(B, C, L)``, each row summing to 1."""
@@ -145,31 +130,6 @@ class DiversityEnhancement(Head):
     def forward(self, feature_map: Tensor) -> Tensor:
         """``(B, D, h, w)`` -> logits ``(B, C)``, fused in training mode."""
         return self._logits(*self._scores(feature_map))
-
-    def enhance(self, feature_map: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Score a training batch ``(B, D, h, w)`` with targets ``(B, C)``, then its fused images.
-
-        Returns:
-            logits and targets, ``(2B, C)`` with pairs, else ``(B, C)``.
-        """
-        scores, mean = self._scores(feature_map)
-        logits = self._logits(scores, mean)
-        if not self.pairs:
-            return logits, targets
-        partner = self._partners(targets)
-        scores = torch.cat([scores, scores[partner]], 2)  # (B, C, 2L)
-        paired = self._logits(scores, (mean + mean[partner]) / 2)
-        both = torch.maximum(targets, targets[partner])
-        return torch.cat([logits, paired]), torch.cat([targets, both])
-
-    def _partners(self, targets: Tensor) -> Tensor:
-        """Sample a partner for each image by its rarest label: ``(B,)`` indices of the batch."""
-        weight = (targets * self.rarity).amax(1)  # (B,)
-        size, device = (len(weight), len(weight)), weight.device
-        random = torch.rand(size, generator=self.generator, device=device)
-        # The argmax of log p + Gumbel noise is a sample of p, and needs no wait for the device.
-        noise = -(-random.clamp(min=1e-20).log()).log()
-        return (weight.clamp(min=1e-20).log() + noise).argmax(1)
 
     def _logits(self, scores: Tensor, mean: Tensor) -> Tensor:
         # <w_c, sum_l a_l x_l> = sum_l a_l <w_c, x_l>: features need not be formed, and fusing two

@@ -240,6 +240,10 @@ def record_features(
             mean=model.backbone.mean,
             std=model.backbone.std,
         )
+        if loader.maps:
+            raise InputError(
+                f"data {data.name!r} are a bank, which keeps no images; give the data set itself"
+            )
         found = _observe(model, loader, cls, position, min(neighbors, max(len(index) - 1, 1)))
         found |= {"cls": cls.astype(np.int32), "image": position.astype(np.int32)}
         found |= {"index": index.astype(np.int64), "labels": part.labels.dense().numpy()}

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from ltml.errors import InputError
+from ltml.files import check_class_names
 
 # torch is imported by the methods that return tensors: a table of runs need not wait for it.
 
@@ -61,15 +62,12 @@ class LabelMatrix:
             )
         if class_names is None:
             class_names = [f"class {c}" for c in range(matrix.shape[1])]
-        self.class_names = tuple(str(name) for name in class_names)
+        self.class_names = check_class_names(map(str, class_names), where="class_names")
         if len(self.class_names) != matrix.shape[1]:
             raise InputError(
                 f"class_names has {len(self.class_names)} names for {matrix.shape[1]} classes; "
                 "give one each"
             )
-        if len(set(self.class_names)) != len(self.class_names):
-            twice = next(n for n in self.class_names if self.class_names.count(n) > 1)
-            raise InputError(f"class_names holds {twice!r} twice; give distinct names")
         small = (part.astype(np.int32) for part in (matrix.data, matrix.indices, matrix.indptr))
         self.matrix = csr_array(tuple(small), shape=matrix.shape)
         self.counts = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)

@@ -51,7 +51,7 @@ class Recipe:
     diversity: str = "off"
     """Head: off (average pooling), attention (class attention), dem (with fusion)."""
     head_options: dict = field(default_factory=dict)
-    """Options of the head: kappa, tau (attention, dem), alpha, pairs (dem)."""
+    """Options of the head: kappa, tau (attention, dem), alpha (dem)."""
     backbone: str = "small"
     """small, a torchvision classifier such as resnet50, or timm/NAME."""
     weights: str | None = None
@@ -196,6 +196,9 @@ class Recipe:
             if type(value) is float and math.isnan(value):
                 raise InputError(f"recipe: {name} is not a number; give one")
             found[name] = value
+        if "head_options" in found:  # 0.3.0 could fuse pairs of images, in training alone
+            options = found["head_options"].items()
+            found["head_options"] = {name: value for name, value in options if name != "pairs"}
         return cls(**found)
 
 
@@ -210,7 +213,7 @@ def _from_schema_1(values: dict) -> dict:
         out["sampler_options"] = taken("ridge", "share", "uniform")
     if str(values.get("loss")).startswith("dgb"):
         out["loss_options"] = taken("strength", "momentum", "max_weight")
-    heads = {"attention": ("kappa", "tau"), "dem": ("alpha", "pairs", "kappa", "tau")}
+    heads = {"attention": ("kappa", "tau"), "dem": ("alpha", "kappa", "tau")}
     out["head_options"] = taken(*heads.get(values.get("diversity"), ()))
     if values.get("data_seed"):
         out["data_options"] = {"seed": values["data_seed"]}

@@ -1,5 +1,6 @@
 """Record a training as a run: gradients, scores and the result, from any loop."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -176,11 +177,12 @@ class Recorder:
             self.config["data"]["test_counts"] = [int(n) for n in held]
             self._absent = [name for name, n in zip(names, held, strict=True) if n == 0]
         groups = self.labels.groups()
-        steps, device = max(self.step - self._ended_at, 1), self.ledger.sums.device
+        steps, device = self.step - self._ended_at, self.ledger.sums.device
         loss = self.ranks.mean(
             torch.as_tensor(self._loss, dtype=torch.float32, device=device)
         ).item()
-        row = {"epoch": len(self._metrics) + 1, "step": self.step, "train_loss": loss / steps}
+        loss = loss / steps if steps else math.nan
+        row = {"epoch": len(self._metrics) + 1, "step": self.step, "train_loss": loss}
         row |= group_map(test, groups)
         if val_scores is not None:
             val = average_precision(val_scores, torch.as_tensor(val_targets))
@@ -190,7 +192,10 @@ class Recorder:
         record = self.ledger.read()
         self._metrics.append(row)
         self._ap.append(np.stack([test, none if val_scores is None else val]))
-        self._gradients.append(np.stack([record.positive, record.negative, record.weight]))
+        gradients = np.stack([record.positive, record.negative, record.weight])
+        if not steps:  # nothing was watched, so nothing is known
+            gradients[:] = np.nan
+        self._gradients.append(gradients)
         if record.interference is not None:
             self._interference.append((record.norms, record.cosines))
         self._loss, self._ended_at = 0.0, self.step
@@ -288,7 +293,7 @@ class Recorder:
         self._loss = state["loss"].to(self.ledger.sums.device)
         self.ledger.sums.copy_(state["sums"])
         self._metrics, self.summary = list(state["metrics"]), dict(state["summary"])
-        self._absent = list(state.get("absent", []))  # not in a state of before 0.3.1
+        self._absent = list(state.get("absent", []))  # not in a state of before 0.4.0
         self._ap = [ap.numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
         self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]

@@ -326,7 +326,7 @@ class Training:
         self.model.head.generator = generator(recipe.seed, "fusion", number, self.device)
         try:
             with autocast(self.device):
-                logits, targets = model(images, targets)  # (B, C), or (2B, C) with pairs
+                logits = model(images)  # (B, C)
             logits = logits.float()
             self.divergence.see(self.step, logits)
             if on_cpu:  # elsewhere at the end of the epoch: checking is waiting

@@ -89,7 +89,6 @@ def test_permuting_classes_permutes_logits(x):
         ({"alpha": 1.5}, "alpha=1.5"),
         ({"kappa": -1}, "kappa=-1"),
         ({"tau": float("nan")}, "tau=nan"),
-        ({"counts": [1, 2]}, r"counts has shape \(2,\)"),
     ],
 )
 def test_bad_input_is_named(options, message):
@@ -97,44 +96,12 @@ def test_bad_input_is_named(options, message):
         DiversityEnhancement(6, 5, **options)
 
 
-def test_pairs_are_scored_on_the_locations_of_both_images(x):
-    dem = DiversityEnhancement(6, 5, alpha=0, pairs=True, kappa=0.7)
-    targets = torch.eye(4, 5)
-    dem.generator = torch.Generator().manual_seed(1)
-    logits, both = dem.enhance(x, targets)
-    dem.generator = torch.Generator().manual_seed(1)
-    partner = dem._partners(targets)
-    assert torch.equal(both[:4], targets)
-    assert torch.equal(both[4:], torch.maximum(targets, targets[partner]))
-    assert torch.allclose(logits[:4], dem(x))
-    side_by_side = torch.cat([x, x[partner]], 3)  # one image twice as wide
-    assert torch.allclose(logits[4:], dem(side_by_side), atol=1e-5)
-
-
-def test_partners_are_sampled_by_their_rarest_label():
-    counts = [100, 10, 0, 5, 1]
-    dem = DiversityEnhancement(6, 5, pairs=True, counts=counts)
-    dem.generator = torch.Generator().manual_seed(0)
-    targets = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]])
-    found = torch.stack([dem._partners(targets.float()) for _ in range(4000)]).flatten()
-    weight = torch.tensor([1 / 100, 1 / 10, 1 / 5, 0])
-    share = torch.bincount(found, minlength=4) / len(found)
-    assert torch.allclose(share, weight / weight.sum(), atol=0.02)
-
-
-def test_without_pairs_a_batch_stays_as_it_is(x):
-    dem, targets = DiversityEnhancement(6, 5, alpha=0), torch.eye(4, 5)
-    logits, same = dem.enhance(x, targets)
-    assert torch.equal(logits, dem(x))
-    assert same is targets
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("off", []), ("attention", ["kappa", "tau"]), ("dem", ["alpha", "pairs", "kappa", "tau"])],
+    [("off", []), ("attention", ["kappa", "tau"]), ("dem", ["alpha", "kappa", "tau"])],
 )
 def test_each_head_shows_its_options_and_fuses_by_them_alone(x, name, options):
-    assert options_of(HEADS[name], "counts") == options
-    head = build(HEADS[name], "head", {}, in_channels=6, num_classes=5, counts=[1, 2, 3, 4, 5])
+    assert options_of(HEADS[name]) == options
+    head = build(HEADS[name], "head", {}, in_channels=6, num_classes=5)
     fused = head.train()(x)
     assert torch.allclose(fused, head.eval()(x), atol=1e-6) == (name != "dem")

@@ -13,18 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ltml import InputError, LabelMatrix, LongTailData, Recipe, Run, Split, data, fit, resume, train
+from ltml import InputError, LabelMatrix, LongTailData, Recipe, Run, Split, fit, resume, train
 from ltml.backbones import Classifier
 from ltml.checkpoint import CHECKPOINT, load_checkpoint
 from ltml.recorder import claimed
 from ltml.sampler import UniformSampler
 
 RECIPE = Recipe(batch_size=16, steps=24, warmup=5)
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return data.load("pictograms", scale=0.1, image_size=24, test_images=80)
 
 
 def finished(run, steps=24):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltml import FeatureRecord, InputError, Recipe, Run, data, fit, record_features
+from ltml import FeatureRecord, InputError, Recipe, Run, bank, data, fit, record_features
 from ltml.data.loader import Loader
 from ltml.features import SplitFeatures
 from ltml.metrics import feature_diversity
@@ -183,6 +183,7 @@ def test_what_cannot_be_recorded_is_said_and_nothing_written(copy, tiny):
         ({"neighbors": 0}, "neighbors=0"),
         ({"device": "nowhere"}, "device 'nowhere'"),
         ({"data": replace(tiny, train=tiny.test)}, "are not those of run 'copy'"),
+        ({"data": bank(Recipe.from_dict(copy.recipe), tiny, progress=False)}, "are a bank"),
     ):
         with pytest.raises(InputError, match=message):
             record_features(copy, **({"data": tiny} | options))

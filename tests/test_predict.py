@@ -12,11 +12,6 @@ from ltml.data.loader import Loader
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return ltml.load("pictograms", scale=0.1, image_size=24, test_images=60)
-
-
-@pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory):
     recipe = Recipe(batch_size=16, steps=20, warmup=5, diversity="dem", device="cpu")
     return fit(recipe, data=tiny, out=tmp_path_factory.mktemp("runs") / "a", progress=False)

@@ -14,11 +14,6 @@ from ltml.run import table_of
 from ltml.train import Training
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    return ltml.load("pictograms", scale=0.1, image_size=24, test_images=80)
-
-
 def test_a_plain_loop_leaves_the_run_that_fit_leaves(tiny, tmp_path):
     """The same network, batches and steps as fit's, by hand."""
     recipe = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1, device="cpu")
@@ -69,6 +64,18 @@ def test_epochs_without_scores_are_recorded(tmp_path):
     assert run.recipe == {"loss": "mine"}
     with pytest.raises(InputError, match="loop of your own"):
         run.model()
+
+
+def test_gradients_that_were_not_watched_are_unknown(tmp_path):
+    labels = ltml.LabelMatrix([[1, 0], [0, 1]])
+    with Recorder(tmp_path / "run", labels) as recorder:
+        recorder.epoch(scores=torch.eye(2), targets=labels.dense())
+    run = Run.load(tmp_path / "run")
+    assert run.summary["mAP"] == 1
+    assert run.per_class.grad_pos.isna().all()
+    assert run.metrics.train_loss.isna().all()
+    with pytest.raises(InputError, match="holds no record of its gradients"):
+        plots.gradient_heatmap(run)
 
 
 def test_a_loop_that_fails_leaves_no_finished_run(tmp_path):

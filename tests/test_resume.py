@@ -17,7 +17,6 @@ RECIPE = Recipe(
     sampler="group",
     loss="dgb",
     diversity="dem",
-    head_options={"pairs": True},
     batch_size=16,
     steps=24,
     warmup=5,
@@ -28,11 +27,6 @@ TABLES = ("metrics.csv", "per_class.csv")
 
 class StopError(Exception):
     pass
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return data.load("pictograms", scale=0.1, image_size=24, test_images=80)
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,7 @@ def test_options_of_parts_move_out_of_old_recipes():
     assert recipe.loss_options == {"strength": 0.3, "momentum": 0.9, "max_weight": 10.0}
     assert recipe.head_options == {"kappa": 0.5, "tau": 2.0}
     assert recipe.data_options == {"seed": 3}
+    assert Recipe.from_dict({"head_options": {"pairs": True, "tau": 2}}).head_options == {"tau": 2}
     assert recipe.momentum == 0.9  # SGD's
     assert Recipe.from_dict(old | {"loss": "bce"}).loss_options == {}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import InputError, Recipe, Run, data, fit, train
+from ltml import InputError, Recipe, Run, fit, train
 from ltml.build import completed, lr_factor, make_optimizer
 from ltml.data.holdout import with_holdout
 from ltml.data.loader import Loader
@@ -20,11 +20,6 @@ TINY = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1)
 
 def build_model(recipe, labels):
     return train.build_model(recipe, labels.counts, len(labels))
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return data.load("pictograms", scale=0.1, image_size=24, test_images=80)
 
 
 @pytest.fixture(scope="module")
