@@ -1,7 +1,7 @@
 """Put the tables of several ablations, and single runs, into one table of this folder.
 
-``python figures/collect.py voc_lt_proxy.csv runs/probe=proxy runs/tuned160=proxy``: each folder,
-and after the equals sign the name of its data.
+``python figures/collect.py voc_lt_proxy.csv runs/probe=proxy runs/tuned160=proxy``: each folder, or
+a table in it, and after the equals sign the name of its data.
 """
 
 import sys
@@ -19,7 +19,8 @@ def main(out: str, *parts: str) -> None:
     tables = []
     for part in parts:
         folder, _, name = part.partition("=")
-        path = Path(folder) / "ablation.csv"
+        path = Path(folder)
+        path = path / "ablation.csv" if path.is_dir() else path
         table = pd.read_csv(path) if path.exists() else tabulate([Run.load(folder)])
         tables.append(table.assign(data=name) if name else table)
     rows = pd.concat(tables, ignore_index=True)
