@@ -32,9 +32,9 @@ figures: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
-# The course as a site, every notebook run: site/index.html. About ten minutes on 2 CPU cores.
+# The course as a site, every notebook run: site/index.html. Some ten minutes on 2 CPU cores.
 book: $(READY)
-	$(BIN)/python -m sphinx -M html book build/book -W --keep-going -E
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -M html book build/book -W --keep-going -E -j 2
 	rm -rf site
 	cp -R build/book/html site
 

@@ -105,6 +105,11 @@ def _link(found) -> str:
     return f"](../{path})" if path.endswith(".png") else f"](<path:../{path}>)"
 
 
+def spread(app, env, docnames):
+    """Put every other page last, so that each of two processes gets half of the long notebooks."""
+    docnames[:] = docnames[::2] + docnames[1::2]
+
+
 def add_live_figures(app, page, template, context, doctree):
     """Load Plotly where a page has live figures, and let explorers point to the report."""
     if "live-figure" in context.get("body", ""):
@@ -123,6 +128,10 @@ def add_report(app, error):
 
 def setup(app):
     """Connect what Sphinx calls on its way."""
+    # It copies files at the end and does not say that two processes (-j 2) may build with it.
+    mathjax = app.extensions["sphinx-mathjax-offline"]
+    mathjax.parallel_read_safe = mathjax.parallel_write_safe = True
+    app.connect("env-before-read-docs", spread)
     app.connect("source-read", add_readme)
     app.connect("html-page-context", add_live_figures)
     app.connect("build-finished", add_report)
