@@ -119,8 +119,8 @@ def predict(
     bar = tqdm(loader.batches(index), "predict", len(index), disable=not_shown(progress))
     network = model.classifier.head if loader.maps else model.classifier  # maps of a bank
     with torch.no_grad():
-        parts = [network(batch).float().sigmoid().cpu() for batch, _ in bar]
-    scores = torch.cat(parts).numpy()
+        parts = [network(batch).float().cpu() for batch, _ in bar]
+    scores = torch.cat(parts).double().sigmoid().numpy()  # in float32, those near 1 tie
     for number, error in broken.items():  # one damaged photo must not cost the other thousands
         log.warning("%s", error)
         scores[number] = np.nan
