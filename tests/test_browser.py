@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from plotly.offline import get_plotlyjs
 from synthetic import write_run
 
 from ltml import DynamicGradientBalancing, LabelMatrix, Run
@@ -24,6 +25,8 @@ RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Where to keep the screenshots; default: the test's own temporary folder.
 SCREENSHOTS = os.environ.get("LTML_SCREENSHOTS")
+
+PLOTLY = 1.6  # seconds until the browser shows a figure and nothing else, on two idle cores
 
 pytestmark = [
     pytest.mark.slow,
@@ -243,12 +246,26 @@ def test_it_opens_soon(open_page, tmp_path, count, classes, seconds):
         for seed in range(count)
     ]
     path = write_report(runs, tmp_path / "report.html")
-    first, took = "Math.min(...all('.plot').map((div) => div.dataset.drawn ?? Infinity))", []
-    for _ in range(3):  # other work may hold this machine up
-        page = open_page(path.as_uri())
-        until(page, f"{first} < Infinity")
-        took.append(page.evaluate(first))
-    assert min(took) < 1000 * seconds
+    bare = tmp_path / "bare.html"
+    script = "Plotly.newPlot('plot', [{y: [1, 2]}]).then(() => { drawn = performance.now(); })"
+    bare.write_text(
+        "<!DOCTYPE html><meta charset='utf-8'><link rel='icon' href='data:,'><div id='plot'></div>"
+        f"<script>{get_plotlyjs()}</script><script>var drawn = Infinity; {script}</script>",
+        encoding="utf-8",
+    )
+    first = "Math.min(...all('.plot').map((div) => div.dataset.drawn ?? Infinity))"
+    took, alone = [], []
+    for _ in range(8):  # other work may hold this machine up
+        for page, drawn, times in ((bare, "drawn", alone), (path, first, took)):
+            opened = open_page(page.as_uri())
+            until(opened, f"{drawn} < Infinity")
+            times.append(opened.evaluate(drawn) / 1000)
+            opened.close()
+        # Where the machine is slow or busy, so is the start of Plotly alone.
+        slower = max(1, min(alone) / PLOTLY)
+        if min(took) < seconds * slower:
+            return
+    pytest.fail(f"{took} s, where Plotly alone takes {alone}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

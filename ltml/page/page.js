@@ -8,7 +8,11 @@ class Refusal extends Error {} // what a choice does not allow, said in place of
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const least = (values) => values.reduce((a, b) => Math.min(a, b));
 const most = (values) => values.reduce((a, b) => Math.max(a, b));
-const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+const floats = (text) => {
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i); // Uint8Array.from takes ten times as long
+  return new Float32Array(bytes.buffer);
+};
 const rows = (flat, C) => Array.from({ length: flat.length / C }, (_, i) => flat.subarray(i * C, (i + 1) * C));
 const short = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(3))) : "–");
 const percent = (x) => (Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–");
