@@ -55,14 +55,14 @@ def execute(book, folder):
     return outputs
 
 
-def run(path, folder):
+def run(path, folder, slower):
     """Run a notebook without an error, in its time; return it and what it printed, line by line."""
     book = nbformat.read(path, as_version=4)
     started = time.monotonic()
     outputs = execute(book, folder)
     seconds = time.monotonic() - started
     assert not errors(outputs)
-    assert seconds <= stated_seconds(path)
+    assert seconds <= stated_seconds(path) * slower()
     return book, "".join(o["text"] for o in outputs if o["output_type"] == "stream").splitlines()
 
 
@@ -107,8 +107,8 @@ def test_an_error_that_a_widget_swallowed_is_found(tmp_path):
     [pytest.param(path, marks=pytest.mark.slow if i else ()) for i, path in enumerate(COURSE)],
     ids=name_of,
 )
-def test_course_runs_and_shows_its_figures(path, tmp_path):
-    book, _ = run(path, tmp_path)
+def test_course_runs_and_shows_its_figures(path, tmp_path, slower):
+    book, _ = run(path, tmp_path, slower)
     for cell in book.cells:
         plots = r"^(?:[\w, ]+ = )?(?:plots\.(?!style)\w+|plt\.subplots)\("
         if cell.cell_type == "code" and re.search(plots, cell.source, re.MULTILINE):
@@ -118,8 +118,8 @@ def test_course_runs_and_shows_its_figures(path, tmp_path):
 
 @pytest.mark.parametrize("path", [*EXERCISES, *SOLUTIONS], ids=name_of)
 @pytest.mark.slow
-def test_exercises_wait_for_answers_and_solutions_are_right(path, tmp_path):
-    book, lines = run(path, tmp_path)
+def test_exercises_wait_for_answers_and_solutions_are_right(path, tmp_path, slower):
+    book, lines = run(path, tmp_path, slower)
     answered = path in SOLUTIONS
     checks = sum(cell.source.count("check(") for cell in book.cells if cell.cell_type == "code")
     assert lines.count("right") == (checks if answered else 0)
