@@ -10,7 +10,7 @@ const least = (values) => values.reduce((a, b) => Math.min(a, b));
 const most = (values) => values.reduce((a, b) => Math.max(a, b));
 const floats = (text) => {
   const raw = atob(text), bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i); // Uint8Array.from takes ten times as long
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i); // five times as fast as Uint8Array.from
   return new Float32Array(bytes.buffer);
 };
 const rows = (flat, C) => Array.from({ length: flat.length / C }, (_, i) => flat.subarray(i * C, (i + 1) * C));
