@@ -1,14 +1,10 @@
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import ltml
 
-PANDAS = 0.6  # seconds that Python and pandas take to start on two idle cores
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
@@ -33,21 +29,6 @@ def real_labels(request, shared_data) -> tuple[str, ltml.LabelMatrix]:
 def tiny() -> ltml.LongTailData:
     """Pictograms that train in a second."""
     return ltml.load("pictograms", scale=0.1, image_size=24, test_images=80)
-
-
-@pytest.fixture
-def slower():
-    """Tell how many times slower than two idle cores this machine is now; at least 1.
-
-    Where it is slow or busy, so is the start of Python and pandas.
-    """
-
-    def measure() -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import pandas, tyro"], check=True)
-        return max(1, (time.perf_counter() - began) / PANDAS)
-
-    return measure
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ CLASSES, IMAGES, STEPS = 1203, 100_000, 10_000
 # Growth over 9,000 steps, 2.8 kB a step: one tensor of logits a step, (4, 1203) floats, would be
 # 165 MiB; what the allocator adds once it is warm is well below.
 FLAT = 24 * 2**20
+PANDAS = 0.6  # seconds that Python and pandas take to start on two idle cores
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from sampling import long_tailed  # noqa: E402
@@ -141,7 +142,7 @@ def test_training_on_many_images_of_many_classes_keeps_memory_flat(data, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_hundred_runs_are_compared_in_two_seconds(tmp_path, slower):
+def test_a_hundred_runs_are_compared_in_two_seconds(tmp_path):
     """From the shell and back, Python's start included: the best of three."""
     folders = [
         write_run(tmp_path / f"run-{i:03d}", 80 if i % 2 else 20, 30, 3000, i) for i in range(100)
@@ -154,5 +155,11 @@ def test_a_hundred_runs_are_compared_in_two_seconds(tmp_path, slower):
         assert len(said.splitlines()) == 101
     took = min(times)
     print(f"compare: {took:.2f} s")
-    times_slower = slower()
-    assert took < 2 * times_slower, f"{took:.2f} s on a machine {times_slower:.1f} times slower"
+    # Where the machine is slow or busy, so is the start of Python and pandas alone.
+    bare = [sys.executable, "-c", "import pandas, tyro"]
+    began = time.perf_counter()
+    subprocess.run(bare, check=True)
+    slower = max(1, (time.perf_counter() - began) / PANDAS)
+    assert took < 2 * slower, (
+        f"{took:.2f} s where Python and pandas start {slower:.1f} times slower"
+    )
