@@ -67,8 +67,10 @@ def run(path, folder):
     outputs = execute(book, folder)
     seconds = time.monotonic() - started
     assert not errors(outputs)
-    # What is stated is for two idle cores. Where the machine is slow or busy, so is a bare step.
-    assert seconds <= stated_seconds(path) * max(1, bare_step() / STEP)
+    # What is stated is for two idle cores. Where the machine is slow or busy, so is a bare step;
+    # README promises at most three times as long there.
+    slower = 1 if seconds <= stated_seconds(path) else bare_step() / STEP
+    assert seconds <= stated_seconds(path) * min(max(slower, 1), 3)
     return book, "".join(o["text"] for o in outputs if o["output_type"] == "stream").splitlines()
 
 

@@ -33,29 +33,31 @@ def test_versions_agree():
     assert f"version: {ltml.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+def succeed(code):
+    """Run a program in a Python of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_import_needs_only_the_core():
     """Figures, widgets, pycocotools and the command line are imported where they are used."""
-    code = (
+    succeed(
         "import sys, torch, torchvision, pandas, scipy.sparse, tqdm.auto; core = set(sys.modules); "
         "import ltml; [getattr(ltml, name) for name in ltml.__all__ if name != 'plots']; "
         "late = {'matplotlib', 'seaborn', 'plotly', 'ipywidgets', 'pycocotools', 'accelerate', "
         "'timm', 'pooch', 'tyro', 'sklearn'} & (set(sys.modules) - core); "
         "sys.exit(' '.join(late) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_every_module_can_be_imported_on_windows():
     """As far as that shows on another system: without the modules that only POSIX has."""
-    code = (
+    succeed(
         "import importlib, pkgutil, sys, torch, torchvision, plotly, seaborn, ipywidgets, pooch; "
         "sys.modules |= dict.fromkeys(['fcntl', 'resource', 'pwd', 'grp', 'termios']); "
         "import ltml; [importlib.import_module(m.name) "
         "for m in pkgutil.walk_packages(ltml.__path__, 'ltml.')]"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_comparing_runs_does_not_wait_for_torch():

@@ -284,7 +284,8 @@ def _parse_list(table: Table, row: int, cell: str) -> tuple[str, ...]:
     except (ValueError, RecursionError):  # perhaps as Python or numpy writes it
         fits = _LIST.fullmatch(cell) is not None
         items = re.findall(_ITEM, cell) if fits else []
-        # Each is a number or one string in quotes, whose escapes are all that is left to read.
+        # Each is a number, taken as written (007), or one string in quotes: ast reads its escapes
+        # as a literal, and runs nothing.
         items = [literal_eval(item) if item[0] in "'\"" else item for item in items]
     if not fits:
         raise table.error(row, f"{quote(cell)} is no list as JSON or Python writes it; correct it")
