@@ -7,8 +7,8 @@ import torch
 from timing import in_turns, medians
 
 from ltml import LabelMatrix, LongTailData, Split, probe
-from ltml.backbones import make_backbone
-from ltml.discriminant import SharedCovariance
+from ltml.core.discriminant import SharedCovariance
+from ltml.training.network import make_backbone
 
 ROWS, DIM, CLASSES = 100_000, 1280, 1203
 IMAGES, SIDE = 1142, 224  # as VOC-LT, at the usual size

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from timing import in_turns, medians
 
 from ltml import GradientLedger, LabelMatrix, LongTailData, Recipe, Split
-from ltml.build import completed
-from ltml.ranks import Ranks
-from ltml.train import Training
+from ltml.core.ranks import Ranks
+from ltml.training.setup import completed
+from ltml.training.train import Training
 
 # name, backbone, image side, batch, classes: the second at the size that the device can bear
 NETWORKS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import plotly
 
 import ltml
-from ltml.report import write_report
+from ltml.plots.report import write_report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

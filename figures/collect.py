@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from ltml import Run
-from ltml.ablation import tabulate
-from ltml.files import write_csv
+from ltml.core.files import write_csv
+from ltml.training.ablation import tabulate
 
 
 def main(out: str, *parts: str) -> None:

@@ -11,9 +11,10 @@ import pandas as pd
 
 matplotlib.use("Agg")
 
-from ltml import Run, ablation, load, plots
-from ltml.files import write_atomically
-from ltml.labels import GROUPS
+from ltml import Run, load, plots
+from ltml.core.files import write_atomically
+from ltml.core.labels import GROUPS
+from ltml.training import ablation
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"

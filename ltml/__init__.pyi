@@ -1,19 +1,20 @@
 from . import data, plots
+from .core.dgb import DynamicGradientBalancing
+from .core.errors import InputError
+from .core.heads import DiversityEnhancement
+from .core.labels import LabelMatrix
+from .core.ledger import GradientLedger
+from .core.losses import LOSSES, make_loss
+from .core.metrics import average_precision, group_map
+from .core.sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
 from .data import LongTailData, Split, load
-from .dgb import DynamicGradientBalancing
-from .diversity import DiversityEnhancement
-from .errors import InputError
-from .features import FeatureRecord, record_features
-from .frozen import bank
-from .labels import LabelMatrix
-from .ledger import GradientLedger
-from .losses import LOSSES, make_loss
-from .metrics import average_precision, group_map
-from .recipe import Recipe
-from .recorder import Recorder
-from .run import Run
-from .sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
-from .train import fit, probe, resume
+from .runs.features import FeatureRecord
+from .runs.recipe import Recipe
+from .runs.recorder import Recorder
+from .runs.run import Run
+from .training.bank import bank
+from .training.features import record_features
+from .training.train import fit, probe, resume
 
 __version__: str
 __all__ = [

@@ -13,14 +13,13 @@ import pandas as pd
 import tyro
 
 from ltml import __version__
-from ltml.errors import InputError
-from ltml.files import check_replaceable, write_csv
-from ltml.recipe import Recipe, preset
-from ltml.run import Run, find_runs, read_config, table_of
+from ltml.core.errors import InputError
+from ltml.core.files import check_replaceable, write_csv
+from ltml.runs.recipe import Recipe, preset
+from ltml.runs.run import Run, find_runs, read_config, table_of
 
 # What trains or plots is imported by the command that does: torch alone takes seconds.
 
-__all__ = ["main"]
 
 Flat = tyro.conf.OmitArgPrefixes
 Positional = tyro.conf.Positional
@@ -35,7 +34,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
         steps: training steps of each; default: 7 epochs.
     """
     from ltml import fit, record_features
-    from ltml.build import load_data
+    from ltml.training.setup import load_data
 
     options = {"steps": steps, "seed": seed, "evaluate_every": 1}
     recipes = {
@@ -93,8 +92,8 @@ def train(
     """
     from ltml import fit, record_features
     from ltml import resume as go_on
-    from ltml.build import load_data
-    from ltml.ranks import Ranks
+    from ltml.core.ranks import Ranks
+    from ltml.training.setup import load_data
 
     if resume is not None:
         if settings != Recipe() or out is not None or overwrite:
@@ -252,7 +251,7 @@ def explore(runs: Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
     Args:
         runs: folders of runs, or folders that hold them.
     """
-    from ltml.report import open_report
+    from ltml.plots.report import open_report
 
     print(f"page: {open_report(_load(runs))}")
 
@@ -264,7 +263,7 @@ def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) 
         runs: folders of runs, or folders that hold them.
         out: file to write.
     """
-    from ltml.report import write_report
+    from ltml.plots.report import write_report
 
     print(f"report: {write_report(_load(runs), out)}")
 
@@ -318,7 +317,8 @@ def ablate(
         jobs: trainings at a time; with 2 cores, 2 jobs are faster than one.
         cluster: address of a Dask scheduler, whose workers train instead and see the same folder.
     """
-    from ltml import ablation, plots
+    from ltml import plots
+    from ltml.training import ablation
 
     if fast:
         only = ablation.FAST if only == ("*",) else only
@@ -360,10 +360,10 @@ def audit(
         draws: also make this many draws and count what they hold.
         json: print JSON.
     """
-    from ltml.build import load_data
-    from ltml.data.folder import read_label_csv
-    from ltml.options import build, choose
-    from ltml.sampler import SAMPLERS
+    from ltml.core.options import build, choose
+    from ltml.core.sampler import SAMPLERS
+    from ltml.data.tables import read_label_csv
+    from ltml.training.setup import load_data
 
     if labels is None:
         splits = {"train_split": train_split, "test_split": test_split}

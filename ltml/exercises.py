@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["check"]
-
 
 def check(answer, expected, hint: str, *, rel: float = 1e-3) -> bool:
     """Compare a reader's answer with what is expected, and print which of the two it is.

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltml import InputError, Recipe, Run, ablation, plots
+from ltml import InputError, Recipe, Run, plots
+from ltml.training import ablation
 
 TINY = Recipe(data="pictograms", image_size=24, steps=2, batch_size=8, augment="none")
 ONLY = ["uniform/bce/off", "class-aware/dgb/dem"]

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-from ltml.sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.core.sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
 
 
 @pytest.fixture

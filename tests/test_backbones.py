@@ -7,9 +7,9 @@ import torchvision
 from torch import nn
 
 from ltml import InputError
-from ltml.backbones import TORCHVISION, Classifier, feature_channels, make_backbone
+from ltml.core.heads import PooledLinear
 from ltml.data.loader import MEAN, STD
-from ltml.diversity import PooledLinear
+from ltml.training.network import TORCHVISION, Classifier, feature_channels, make_backbone
 
 FAST = {
     *("alexnet", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2"),

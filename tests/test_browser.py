@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 from synthetic import write_run
 
 from ltml import DynamicGradientBalancing, LabelMatrix, Run
-from ltml.report import write_report
+from ltml.plots.report import write_report
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

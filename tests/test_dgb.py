@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from ltml.dgb import DynamicGradientBalancing
-from ltml.elementwise import BASES
-from ltml.errors import InputError
-from ltml.losses import AsymmetricLoss, FocalLoss
+from ltml.core.dgb import DynamicGradientBalancing
+from ltml.core.elementwise import BASES
+from ltml.core.errors import InputError
+from ltml.core.losses import AsymmetricLoss, FocalLoss
 
 C = 6
 RATES = torch.tensor([0.6, 0.3, 0.1, 0.05, 0.03, 0.02])  # of the positives: long-tailed

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from ltml import InputError
-from ltml.discriminant import SharedCovariance, fill
+from ltml.core.discriminant import SharedCovariance, fill
 
 
 def example(images=80, views=1, dim=6, classes=4, seed=0):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ltml import InputError
-from ltml.diversity import HEADS, DiversityEnhancement, PooledLinear
-from ltml.options import build, options_of
+from ltml.core.heads import HEADS, DiversityEnhancement, PooledLinear
+from ltml.core.options import build, options_of
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ltml import InputError, LabelMatrix, LongTailData, Recipe, Run, Split, fit, resume, train
-from ltml.backbones import Classifier
-from ltml.checkpoint import CHECKPOINT, load_checkpoint
-from ltml.recorder import claimed
-from ltml.sampler import UniformSampler
+from ltml import InputError, LabelMatrix, LongTailData, Recipe, Run, Split, fit, resume
+from ltml.core.sampler import UniformSampler
+from ltml.runs.checkpoint import CHECKPOINT, load_checkpoint
+from ltml.runs.recorder import claimed
+from ltml.training import train
+from ltml.training.network import Classifier
 
 RECIPE = Recipe(batch_size=16, steps=24, warmup=5)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ltml import FeatureRecord, InputError, Recipe, Run, bank, data, fit, record_features
+from ltml.core.metrics import feature_diversity
 from ltml.data.loader import Loader
-from ltml.features import SplitFeatures
-from ltml.metrics import feature_diversity
+from ltml.runs.features import SplitFeatures
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
 
@@ -74,7 +74,7 @@ def test_nearest_images_are_the_most_similar_ones(run, record, tiny, name):
 
 
 def test_small_batches_find_the_same(run, record, tiny, monkeypatch):
-    monkeypatch.setattr("ltml.features._AT_ONCE", 20 * 256 * 17)
+    monkeypatch.setattr("ltml.training.features._AT_ONCE", 20 * 256 * 17)
     first = (run.path / "features.npz").read_bytes()
     again = record_features(run, data=tiny, per_class=6, neighbors=4)
     for name in ("train", "test"):
@@ -92,7 +92,9 @@ def test_the_data_set_is_found_by_the_recipe(tiny, tmp_path, monkeypatch):
     """data=None loads what the recipe names."""
     run = train(tmp_path / "run", tiny)
     asked = []
-    monkeypatch.setattr("ltml.features.load_data", lambda recipe: asked.append(recipe) or tiny)
+    monkeypatch.setattr(
+        "ltml.training.features.load_data", lambda recipe: asked.append(recipe) or tiny
+    )
     record_features(str(run.path), per_class=2)
     assert asked == [Recipe.from_dict(run.recipe)]
     assert FeatureRecord.load(run.path).split("test").features.shape == (40, 256)

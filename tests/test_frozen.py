@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import ltml
-from ltml import Recipe, fit, frozen
+from ltml import Recipe, fit
 from ltml.data.loader import Loader
+from ltml.training import bank as frozen
 
 HEAD = Recipe(batch_size=16, steps=20, warmup=5, lr=3e-3)
 
@@ -50,7 +51,7 @@ def test_a_run_on_a_bank_is_like_any_other(bank, tiny, tmp_path, head):
 
 def test_averaged_maps_train_the_pooled_head_alike(bank, tmp_path, monkeypatch):
     runs = [fit(HEAD, data=bank, out=tmp_path / "a", progress=False)]
-    monkeypatch.setattr(ltml.train, "PooledLinear", ())  # nothing is averaged beforehand
+    monkeypatch.setattr(ltml.training.train, "PooledLinear", ())  # nothing is averaged beforehand
     runs.append(fit(HEAD, data=bank, out=tmp_path / "b", progress=False))
     assert np.allclose(runs[0].metrics.train_loss, runs[1].metrics.train_loss, rtol=1e-4)
 
@@ -75,14 +76,14 @@ def test_a_recipe_that_freezes_all_makes_its_own_bank(tiny, tmp_path):
 def test_a_frozen_training_resumes(tiny, tmp_path, monkeypatch):
     recipe = Recipe(**{**vars(HEAD), "freeze": -1, "backbone": "small", "steps": 25})
     whole = fit(recipe, data=tiny, out=tmp_path / "a", progress=False)
-    seen = ltml.checkpoint.Divergence.see
+    seen = ltml.runs.checkpoint.Divergence.see
 
     def stopping(self, step, *values):
         if step == 15:
             raise KeyboardInterrupt
         seen(self, step, *values)
 
-    monkeypatch.setattr(ltml.checkpoint.Divergence, "see", stopping)
+    monkeypatch.setattr(ltml.runs.checkpoint.Divergence, "see", stopping)
     with pytest.raises(KeyboardInterrupt):
         fit(recipe, data=tiny, out=tmp_path / "b", progress=False)
     monkeypatch.undo()

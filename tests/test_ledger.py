@@ -5,7 +5,7 @@ from torch import nn
 from torch.amp import GradScaler
 
 from ltml import DynamicGradientBalancing, GradientLedger, InputError
-from ltml.ledger import gradient_imbalance
+from ltml.core.ledger import gradient_imbalance
 
 
 def batches(seed=0, steps=3, B=8, C=5):

@@ -12,16 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from ltml import (
-    LongTailData,
-    Recipe,
-    Split,
-    fit,
-    record_features,
-    train,
-)
-from ltml.files import write_csv, write_json
-from ltml.run import METRICS, PER_CLASS, SCHEMA
+from ltml import LongTailData, Recipe, Split, fit, record_features
+from ltml.core.files import write_csv, write_json
+from ltml.runs.run import METRICS, PER_CLASS, SCHEMA
+from ltml.training import train
 
 CLASSES, IMAGES, STEPS = 1203, 100_000, 10_000
 # Growth over 9,000 steps, 2.8 kB a step: one tensor of logits a step, (4, 1203) floats, would be

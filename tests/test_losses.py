@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-from ltml.losses import (
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.core.losses import (
     LOSSES,
     AsymmetricLoss,
     BinaryCrossEntropy,

@@ -9,10 +9,10 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog, minimize
 from scipy.sparse import coo_array
 
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-from ltml.maxent import balance_groups, check_groups, group_shares, maximum_entropy
-from ltml.sampler import GroupSampler, UniformSampler
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.core.maxent import balance_groups, check_groups, group_shares, maximum_entropy
+from ltml.core.sampler import GroupSampler, UniformSampler
 
 matrices = hnp.arrays(
     np.uint8, st.tuples(st.integers(1, 25), st.integers(1, 6)), elements=st.integers(0, 1)

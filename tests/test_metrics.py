@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from ltml import InputError, LabelMatrix, average_precision, group_map
-from ltml.metrics import (
+from ltml.core.metrics import (
     DIVERSITY,
     calibration,
     classification,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from ltml.backbones import SmallConvNet
-from ltml.build import choose_device
+from ltml.core.devices import choose_device
+from ltml.training.network import SmallConvNet
 
 ROOT = Path(__file__).resolve().parents[1] / "notebooks"
 COURSE = sorted(ROOT.glob("*.ipynb"))

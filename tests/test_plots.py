@@ -12,8 +12,8 @@ mpl.use("Agg")
 
 
 from ltml import ClassAwareSampler, FeatureRecord, InputError, LabelMatrix, Run, plots
-from ltml.features import SplitFeatures
 from ltml.plots import frames
+from ltml.runs.features import SplitFeatures
 
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 OPTIONS = {"batch_size": 8, "num_batches": 1}

@@ -7,14 +7,7 @@ import pytest
 from feature_records import make_record
 from scipy import stats
 
-from ltml import (
-    ClassAwareSampler,
-    GroupSampler,
-    InputError,
-    LabelMatrix,
-    Run,
-    UniformSampler,
-)
+from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix, Run, UniformSampler
 from ltml.plots import frames
 
 GROUPS = ("head", "medium", "tail")

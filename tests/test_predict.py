@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 import ltml
-from ltml import InputError, Recipe, fit, refit, train
+from ltml import InputError, Recipe, fit
 from ltml.cli import main
 from ltml.data.loader import Loader
+from ltml.training import passes, train
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def expected(run, tiny):
         Recipe.from_dict(run.recipe), tiny.train.labels.counts, len(tiny.train)
     )
     model.load_state_dict(run.state_dict())
-    return refit.evaluate(model, Loader(tiny.test, image_size=24))[0]
+    return passes.evaluate(model, Loader(tiny.test, image_size=24))[0]
 
 
 def test_a_split_and_a_folder_of_files_score_as_in_training(run, tiny, photos, expected):

@@ -11,7 +11,7 @@ import pytest
 
 import ltml
 from ltml import Recipe, Run, plots, widgets
-from ltml.run import SCHEMA
+from ltml.runs.run import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]
 API = ROOT / "tests" / "public_api.json"

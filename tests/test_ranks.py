@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import Recipe, data, train
-from ltml.ranks import Ranks
+from ltml import Recipe, data
+from ltml.core.ranks import Ranks
+from ltml.training import train
 
 # Batch norm over processes exists on GPUs only: this network has none. No random views, since each
 # process draws its own.
@@ -30,7 +31,8 @@ WORKER = """
 import json, os, pathlib, sys
 import torch
 from torch import nn
-from ltml import Recipe, data, fit, train as training
+from ltml import Recipe, data, fit
+from ltml.training import train as training
 
 torch.set_num_threads(1)
 recipe, out = Recipe(**json.loads(sys.argv[1])), sys.argv[2]
@@ -111,7 +113,8 @@ DROPOUT = """
 import json, sys
 import torch
 from torch import nn
-from ltml import Recipe, data, fit, resume, train as training
+from ltml import Recipe, data, fit, resume
+from ltml.training import train as training
 
 torch.set_num_threads(1)
 recipe, out, step = Recipe(**json.loads(sys.argv[1])), sys.argv[2], int(sys.argv[3])

@@ -7,7 +7,7 @@ import matplotlib
 import pytest
 
 from ltml import Run, plots
-from ltml.report import write_report
+from ltml.plots.report import write_report
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)

@@ -1,9 +1,9 @@
 import pytest
 
 from ltml import InputError, Recipe, make_loss
-from ltml.labels import LabelMatrix
-from ltml.options import build, choose
-from ltml.recipe import PRESETS, preset
+from ltml.core.labels import LabelMatrix
+from ltml.core.options import build, choose
+from ltml.runs.recipe import PRESETS, preset
 
 
 def test_the_benchmarks_recipe_is_the_usual_one():

@@ -9,9 +9,9 @@ from torch import nn
 
 import ltml
 from ltml import InputError, Recipe, Recorder, Run, fit, plots
-from ltml.refit import evaluate
-from ltml.run import table_of
-from ltml.train import Training
+from ltml.runs.run import table_of
+from ltml.training.passes import evaluate
+from ltml.training.train import Training
 
 
 def test_a_plain_loop_leaves_the_run_that_fit_leaves(tiny, tmp_path):
@@ -19,7 +19,7 @@ def test_a_plain_loop_leaves_the_run_that_fit_leaves(tiny, tmp_path):
     recipe = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1, device="cpu")
     theirs = fit(recipe, data=tiny, out=tmp_path / "fit", progress=False)
     recipe = Recipe.from_dict(theirs.recipe)
-    parts = Training(recipe, tiny, tmp_path / "x", ltml.train.Ranks(), False)
+    parts = Training(recipe, tiny, tmp_path / "x", ltml.training.train.Ranks(), False)
     model, optimizer, labels = parts.model.train(), parts.optimizer, tiny.train.labels
     batches = parts.train.batches(iter(parts.sampler), seed=0)
     with Recorder(tmp_path / "own", labels, name="pictograms") as recorder:
@@ -27,7 +27,9 @@ def test_a_plain_loop_leaves_the_run_that_fit_leaves(tiny, tmp_path):
         for end in parts.ends:
             for step in range(recorder.step, end):
                 for group in optimizer.param_groups:
-                    group["lr"] = recipe.lr * ltml.train.lr_factor(recipe, step, parts.steps)
+                    group["lr"] = recipe.lr * ltml.training.train.lr_factor(
+                        recipe, step, parts.steps
+                    )
                 images, targets = next(batches)
                 logits = model(images)
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, targets)

@@ -9,14 +9,16 @@ import torch
 import torch.nn.functional as F
 
 import ltml
-from ltml import InputError, Recipe, Run, fit, train
-from ltml.backbones import Classifier, SmallConvNet, make_backbone
+from ltml import InputError, Recipe, Run, fit
 from ltml.cli import main
+from ltml.core.heads import HEADS
 from ltml.data.loader import Loader
-from ltml.diversity import HEADS
-from ltml.refit import evaluate, interpolate, pooled_features, refit
-from ltml.run import table_of
-from ltml.train import CHECKPOINT, Training
+from ltml.runs.run import table_of
+from ltml.training import train
+from ltml.training.network import Classifier, SmallConvNet, make_backbone
+from ltml.training.passes import evaluate, pooled_features
+from ltml.training.refit import interpolate, refit
+from ltml.training.train import CHECKPOINT, Training
 
 TRAINED = Recipe(batch_size=16, steps=20, warmup=5, lr=3e-3)
 
@@ -182,7 +184,7 @@ def test_heads_score_in_single_precision_where_the_backbone_does_not(tiny, monke
     def low(device):
         return torch.autocast("cpu", torch.bfloat16)
 
-    monkeypatch.setattr("ltml.refit.autocast", low)
+    monkeypatch.setattr("ltml.training.passes.autocast", low)
     model = network()
     (scores,) = evaluate(model, Loader(tiny.test, image_size=24))
     assert not torch.equal(scores, scores.bfloat16().float())  # else images tie

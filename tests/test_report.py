@@ -15,17 +15,9 @@ import pytest
 from synthetic import write_run
 
 import ltml
-from ltml import (
-    ClassAwareSampler,
-    GroupSampler,
-    InputError,
-    LabelMatrix,
-    LongTailData,
-    Run,
-    Split,
-)
+from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix, LongTailData, Run, Split
 from ltml.plots import frames
-from ltml.report import open_report, write_report
+from ltml.plots.report import open_report, write_report
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
 

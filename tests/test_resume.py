@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import InputError, Recipe, checkpoint, data, fit, resume, train
-from ltml.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint, save_checkpoint
+from ltml import InputError, Recipe, data, fit, resume
+from ltml.runs import checkpoint
+from ltml.runs.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint, save_checkpoint
+from ltml.training import train
 
 # Everything that has a state of its own: DGB's buffers, augmentation, fusion, both moments of Adam.
 RECIPE = Recipe(

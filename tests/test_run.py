@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import ltml
 from ltml import InputError, Recipe, Run
-from ltml.files import write_csv
-from ltml.labels import GROUPS
-from ltml.run import METRICS, find_runs, table_of
+from ltml.core.files import write_csv
+from ltml.core.labels import GROUPS
+from ltml.runs.run import METRICS, find_runs, table_of
 
 RECORD = Path(__file__).resolve().parent / "records" / "schema1"
 FILES = ["config.json", "metrics.csv", "per_class.csv", "summary.json"]

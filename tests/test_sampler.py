@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import FakeData
 from torchvision.transforms import ToTensor
 
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-from ltml.sampler import (
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.core.sampler import (
     SAMPLERS,
     ClassAwareSampler,
     GroupSampler,

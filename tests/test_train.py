@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from ltml import InputError, Recipe, Run, fit, train
-from ltml.build import completed, lr_factor, make_optimizer
+from ltml import InputError, Recipe, Run, fit
 from ltml.data.holdout import with_holdout
 from ltml.data.loader import Loader
-from ltml.refit import evaluate
-from ltml.run import METRICS, PER_CLASS, VALIDATION
+from ltml.runs.run import METRICS, PER_CLASS, VALIDATION
+from ltml.training import train
+from ltml.training.passes import evaluate
+from ltml.training.setup import completed, lr_factor, make_optimizer
 
 TINY = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1)
 
@@ -78,7 +79,7 @@ def test_the_ledger_saw_the_gradients_of_the_loss(tiny, tmp_path):
     """One step from known weights: |p - y| / (B C) by hand, by the same draws."""
     recipe = replace(TINY, steps=1, augment="none")
     run = fit(recipe, data=tiny, out=tmp_path / "run", progress=False)
-    from ltml.sampler import UniformSampler
+    from ltml.core.sampler import UniformSampler
 
     (index,) = UniformSampler(tiny.train.labels, batch_size=16, num_batches=1, seed=0)
     index = torch.tensor(index)

@@ -5,8 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-__all__ = ["AUGMENTATIONS", "RandomColor", "RandomCrop", "RandomShift"]
-
 
 class _Random:
     generator: torch.Generator | None = None  # None: torch's own

@@ -6,11 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ltml.data import LongTailData, Rows, find_list, is_file
-from ltml.errors import InputError
-from ltml.files import check_class_names, quote, read_json, read_list
-
-__all__ = ["load", "load_coco_lt", "read_instances", "read_lt_ids"]
+from ltml.core.errors import InputError
+from ltml.core.files import check_class_names, quote, read_json, read_list
+from ltml.data.splits import LongTailData, Rows, find_list, is_file
 
 _FIELDS = {  # and their types; those of _UNIQUE identify an entry
     "images": {"id": int, "file_name": str},

@@ -15,13 +15,12 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ltml.data import Rows, coco, voc
-from ltml.errors import InputError
-from ltml.files import read_list
-from ltml.labels import GROUPS, LabelMatrix
-from ltml.options import choose
-
-__all__ = ["BENCHMARKS", "check", "coco_lt", "voc_lt"]
+from ltml.core.errors import InputError
+from ltml.core.files import read_list
+from ltml.core.labels import GROUPS, LabelMatrix
+from ltml.core.options import choose
+from ltml.data import coco, voc
+from ltml.data.splits import Rows
 
 
 @dataclass(frozen=True)

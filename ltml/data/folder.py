@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from ltml.data import LongTailData, Split, is_file
-from ltml.data.tables import Table, read_label_csv, read_table
-from ltml.errors import InputError
-from ltml.files import check_class_names, lines_of, quote, read_text
-
-__all__ = ["find_images", "load", "read_label_csv"]
+from ltml.core.errors import InputError
+from ltml.core.files import check_class_names, lines_of, quote, read_text
+from ltml.data.splits import LongTailData, Split, is_file
+from ltml.data.tables import Table, read_table
 
 
 def load(

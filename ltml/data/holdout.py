@@ -7,11 +7,9 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import eye_array, hstack
 
-from ltml.data import LongTailData
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-
-__all__ = ["holdout_split", "with_holdout"]
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.data.splits import LongTailData
 
 _LOG = logging.getLogger(__name__)
 _NOISE = 0.1  # seeds give unrelated splits, and no class misses its share by an image

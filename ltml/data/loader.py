@@ -1,6 +1,5 @@
 """Batches on the device: images decoded once, kept as bytes where they fit, augmented in place."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from ltml.data import LongTailData, Split
+from ltml.core.devices import cores, free_memory
+from ltml.core.errors import InputError
+from ltml.core.options import choose
+from ltml.core.seeding import generator
 from ltml.data.augment import AUGMENTATIONS
-from ltml.errors import InputError
-from ltml.options import choose
-from ltml.seeding import generator
-
-__all__ = ["MEAN", "STD", "Loader", "decode_image", "in_memory", "not_shown"]
+from ltml.data.splits import LongTailData, Split
 
 # ImageNet's statistics, which torchvision's weights expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -122,7 +120,7 @@ class Loader:
         self._plain = v2.Normalize(list(mean), list(std))
         self._augment = v2.Compose([*self._random, self._plain])
         self.split, self.image_size, self.device = split, image_size, torch.device(device)
-        self.workers, self.broken = workers or _cores(), broken
+        self.workers, self.broken = workers or cores(), broken
         # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
         self.maps = isinstance(split.images, Tensor) and split.images.is_floating_point()
         if self.maps and split.images.ndim != 5:
@@ -252,23 +250,8 @@ def not_shown(progress: bool) -> bool | None:
     return None if progress else True
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # which macOS and Windows lack
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _where_it_fits(size: int, device: torch.device) -> str:
     """Choose where ``size`` bytes are kept so that at most half of what is free is taken."""
     if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
         return "device"
     return "memory" if size < free_memory() / 2 else "files"
-
-
-def free_memory() -> int:
-    """Bytes of memory that can be had; files that the system keeps in memory give way."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-        return 1024 * int(text.partition("MemAvailable:")[2].split()[0])
-    except (OSError, IndexError):  # not Linux
-        return 8 * 2**30

@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-
-__all__ = ["class_targets", "long_tailed_subset", "target_counts"]
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
 
 _ROUNDS, _BLOCKS = 10, 100  # bounds on the polishing, which mostly ends before them
 

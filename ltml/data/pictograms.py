@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ltml.data import LongTailData, Split
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
-from ltml.options import build
-
-__all__ = ["export_coco", "load"]
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.core.options import build
+from ltml.data.splits import LongTailData, Split
 
 # Glyphs of DejaVu Sans, the font that matplotlib ships.
 GLYPHS = {

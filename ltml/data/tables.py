@@ -16,11 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ltml.errors import InputError
-from ltml.files import check_class_names, lines_of, quote, read_text
-from ltml.labels import LabelMatrix
-
-__all__ = ["Table", "join_rows", "read_cells", "read_columns", "read_label_csv", "read_table"]
+from ltml.core.errors import InputError
+from ltml.core.files import check_class_names, lines_of, quote, read_text
+from ltml.core.labels import LabelMatrix
 
 _LOG = logging.getLogger(__name__)
 _MAX_CLASSES = 100_000  # a larger index is a slip, and would cost its memory

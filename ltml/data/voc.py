@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ltml.data import LongTailData, Rows, find_list, is_file
-from ltml.errors import InputError
-from ltml.files import check_class_names, quote, read_list, read_text
-
-__all__ = ["VOC_CLASSES", "load", "load_voc_lt", "read_annotation"]
+from ltml.core.errors import InputError
+from ltml.core.files import check_class_names, quote, read_list, read_text
+from ltml.data.splits import LongTailData, Rows, find_list, is_file
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

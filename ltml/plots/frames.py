@@ -10,28 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ltml.errors import InputError
-from ltml.labels import GROUPS, LabelMatrix
+from ltml.core.errors import InputError
+from ltml.core.labels import GROUPS, LabelMatrix
 
 # What needs torch is imported where it is used: a table of runs need not wait for it.
 
-__all__ = [
-    "ablation",
-    "balanced",
-    "class_ap",
-    "class_rates",
-    "counts",
-    "curves",
-    "diversity",
-    "gradient_history",
-    "gradients",
-    "group_map",
-    "interference",
-    "largest_over_smallest",
-    "named",
-    "rarest",
-    "split",
-]
 
 _SEED = re.compile(r"[+_ -]?seed[ _=-]?\d+$")  # as an ablation names its runs
 
@@ -125,7 +108,7 @@ def balanced(run, *, strength: float = 0.5, max_weight: float = 100.0) -> pd.Dat
     """
     import torch
 
-    from ltml.dgb import DynamicGradientBalancing
+    from ltml.core.dgb import DynamicGradientBalancing
 
     table = gradients(run)
     if not table.total.any():
@@ -230,7 +213,7 @@ def class_rates(samplers, *, draws: str = "all") -> pd.DataFrame:
     """
     if draws not in ("all", "own"):
         raise InputError(f"draws={draws!r} is unknown; give all or own")
-    from ltml.sampler import SAMPLERS
+    from ltml.core.sampler import SAMPLERS
 
     if isinstance(samplers, LabelMatrix):
         kinds = ("uniform", "class-aware", "group")
@@ -264,7 +247,7 @@ def diversity(records, *, measure: str = "vendi", split: str = "test", size: int
     Args:
         records: a feature record or several, or tables of :meth:`ltml.FeatureRecord.diversity`
             by name, which have a measure, split and size already.
-        measure: a name of :data:`ltml.metrics.DIVERSITY`.
+        measure: a name of :data:`ltml.core.metrics.DIVERSITY`.
         split: ``"train"`` or ``"test"``.
         size: images in a sample; default: what the smallest class of all records allows.
     """

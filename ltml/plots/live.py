@@ -11,24 +11,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.core.errors import InputError
+from ltml.core.labels import GROUPS
 from ltml.plots.frames import split
 from ltml.plots.style import GREY, GROUP_COLORS, NEGATIVE, POSITIVE, RUN_COLORS
-
-__all__ = [
-    "balancing",
-    "class_ap",
-    "class_history",
-    "class_rates",
-    "feature_diversity",
-    "gradient_heatmap",
-    "gradient_magnitudes",
-    "gradient_span",
-    "group_map",
-    "interference",
-    "training_curves",
-]
 
 INK, BLUE = NEGATIVE, GROUP_COLORS["head"]
 PAPER, CLEAR = "rgba(255,255,255,1)", "rgba(255,255,255,0)"

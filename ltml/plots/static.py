@@ -9,8 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from ltml.errors import InputError
-from ltml.labels import GROUPS
+from ltml.core.errors import InputError
+from ltml.core.labels import GROUPS
 from ltml.plots import frames
 from ltml.plots.frames import rarest, split
 from ltml.plots.style import (
@@ -24,20 +24,6 @@ from ltml.plots.style import (
     RUN_MARKERS,
     style,
 )
-
-__all__ = [
-    "ablation",
-    "class_ap",
-    "class_rates",
-    "feature_diversity",
-    "gradient_heatmap",
-    "gradient_magnitudes",
-    "group_balance",
-    "group_bars",
-    "label_counts",
-    "nearest_images",
-    "reliability",
-]
 
 MANY = 40  # classes, whose names and marks are smaller beyond
 UP = {"marker": "o", "color": POSITIVE, "label": "positives\n(label present)"}
@@ -224,7 +210,7 @@ def group_bars(runs, *, ax=None):
 
 @style()
 def ablation(table: pd.DataFrame, *, ax=None):
-    """Plot the mAP of each setting in the table of :func:`ltml.ablation.ablate`, over seeds."""
+    """Plot the mAP of each setting of :func:`ltml.training.ablation.ablate`, over seeds."""
     frame = frames.ablation(table)
     order = frame[frame.group == "mAP"].sort_values("mean", kind="stable", na_position="first")
     names, y, most = order["name"].tolist(), range(len(order)), frame.seeds.max()

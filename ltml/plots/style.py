@@ -7,9 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ltml.files import write_atomically
-
-__all__ = ["save", "style"]
+from ltml.core.files import write_atomically
 
 # Okabe and Ito's palette, safe for colour-blind readers; dark, middle and light also in greyscale,
 # and hatched apart from each other.

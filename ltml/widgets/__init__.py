@@ -3,7 +3,7 @@
 Those of runs take runs, folders of runs, or folders that hold folders of runs; one or several.
 """
 
-from ltml.run import find_runs
+from ltml.runs.run import find_runs
 from ltml.widgets.explorer import Explorer
 from ltml.widgets.heads import explore_heads, explore_shrinkage
 from ltml.widgets.runs import (

@@ -6,11 +6,9 @@ from html import escape
 import ipywidgets
 import plotly.graph_objects as go
 
-from ltml.errors import InputError
+from ltml.core.errors import InputError
 from ltml.plots import frames
-from ltml.run import Run, find_runs
-
-__all__ = ["WIDE", "Explorer", "dropdown", "load_named", "pair", "run_controls"]
+from ltml.runs.run import Run, find_runs
 
 WIDE = {"description_width": "initial"}  # a control's whole description in view
 

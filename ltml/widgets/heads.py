@@ -11,19 +11,17 @@ import numpy as np
 import pandas as pd
 import torch.nn.functional as F
 
-from ltml.discriminant import SHRINKAGES, SharedCovariance
-from ltml.diversity import HEADS
-from ltml.frozen import Bank
-from ltml.losses import LOSSES
-from ltml.metrics import average_precision
-from ltml.plots import frames, live, readings
-from ltml.recipe import Recipe
-from ltml.run import Run
-from ltml.sampler import SAMPLERS
-from ltml.train import fit
+from ltml.core.discriminant import SHRINKAGES, SharedCovariance
+from ltml.core.heads import HEADS
+from ltml.core.losses import LOSSES
+from ltml.core.metrics import average_precision
+from ltml.core.sampler import SAMPLERS
+from ltml.plots import captions, frames, live
+from ltml.runs.recipe import Recipe
+from ltml.runs.run import Run
+from ltml.training.bank import Bank
+from ltml.training.train import fit
 from ltml.widgets.explorer import WIDE, Explorer, dropdown
-
-__all__ = ["explore_heads", "explore_shrinkage"]
 
 _KEPT = 5  # settings that stay in view
 
@@ -87,7 +85,7 @@ def explore_heads(bank: Bank, *, steps: int = 300, seed: int = 0) -> Explorer:
 
     def draw_results(**_):
         frame = frames.group_map(trained)
-        return live.group_map(frame), readings.group_map(frame)
+        return live.group_map(frame), captions.group_map(frame)
 
     rows = [["sampler", "loss", "strength"], ["head", "alpha", "lr"]]
     explorer = Explorer(draw, controls, rows=rows)

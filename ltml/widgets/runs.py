@@ -9,22 +9,14 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from ltml.errors import InputError
-from ltml.features import FILE, SPLITS, FeatureRecord
-from ltml.labels import GROUPS
-from ltml.metrics import DIVERSITY
-from ltml.plots import frames, live, nearest_images, readings
-from ltml.run import Run, table_of
+from ltml.core.errors import InputError
+from ltml.core.labels import GROUPS
+from ltml.core.metrics import DIVERSITY
+from ltml.plots import captions, frames, live, nearest_images
+from ltml.runs.features import FeatureRecord
+from ltml.runs.run import Run, table_of
+from ltml.training.features import FILE, SPLITS
 from ltml.widgets.explorer import WIDE, Explorer, dropdown, load_named, pair, run_controls
-
-__all__ = [
-    "LiveView",
-    "compare_runs",
-    "explore_balancing",
-    "explore_diversity",
-    "explore_gradients",
-    "explore_interference",
-]
 
 _SHOW = {
     "positives and negatives": "both",
@@ -70,7 +62,7 @@ def explore_gradients(runs) -> Explorer:
         for name, each in chosen.items():
             epoch, when = _epoch_at(each, step)
             tables.append(frames.gradients({name: each}, epoch=epoch))
-            said.append(readings.gradients(tables[-1], when))
+            said.append(captions.gradients(tables[-1], when))
         frame = pd.concat(tables)
         # One axis for all steps and runs, so that it stands still while the step changes.
         span = live.gradient_span(frames.gradient_history(chosen) if step else frame, show, log)
@@ -132,7 +124,7 @@ def explore_balancing(runs) -> Explorer:
         full = full[full.before > 0]
         spans = {"weight": [1.0, *full.weight], "share": [100 / len(frame), *full.before]}
         spans = {axis: (min(values) / 1.4, 1.4 * max(values)) for axis, values in spans.items()}
-        said = readings.balancing(frame, chosen[run], strength)
+        said = captions.balancing(frame, chosen[run], strength)
         return live.balancing(frame, spans=spans, mark=class_name), said
 
     rows = [["run"], ["strength", "max_weight"], ["class_name"]]
@@ -152,7 +144,7 @@ def explore_interference(runs) -> Explorer:
 
     def draw(*, run, against, epoch, class_name):
         frame = frames.interference(pair(named, run, against), epoch=epoch)
-        return live.interference(frame, mark=class_name), readings.interference(frame)
+        return live.interference(frame, mark=class_name), captions.interference(frame)
 
     rows = [["run", "against"], ["epoch", "class_name"]]
     return Explorer(draw, controls, rows=rows, problems=problems)
@@ -188,7 +180,7 @@ def compare_runs(runs) -> Explorer:
         rows = table_of(list(chosen.values())).assign(run=list(chosen))
         table.value = rows.to_html(index=False, na_rep="-")
         results = frames.group_map(chosen, pool=pool)
-        said = readings.group_map(results)
+        said = captions.group_map(results)
         data = sorted(set(rows.data))
         if len(data) > 1:
             said += f" They were trained on different data ({', '.join(data)}): compare with care."
@@ -235,7 +227,7 @@ def explore_diversity(runs) -> Explorer:
         figure.savefig(out, format="png")
         plt.close(figure)
         nearest.value, nearest.layout.display = out.getvalue(), None
-        return live.feature_diversity(frame, mark=class_name), readings.diversity(frame, class_name)
+        return live.feature_diversity(frame, mark=class_name), captions.diversity(frame, class_name)
 
     rows = [["run", "against"], ["class_name", "split", "measure"]]
     return Explorer(draw, controls, rows=rows, problems=problems, below=[nearest])

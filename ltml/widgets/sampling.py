@@ -5,14 +5,12 @@ from functools import lru_cache
 import ipywidgets
 import numpy as np
 
-from ltml.audit import Audit
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
+from ltml.core.audit import Audit
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.core.sampler import SAMPLERS, Sampler
 from ltml.plots import frames, live
-from ltml.sampler import SAMPLERS, Sampler
 from ltml.widgets.explorer import WIDE, Explorer, dropdown
-
-__all__ = ["explore_sampler"]
 
 _RIDGES = (0, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _BOUNDS = (0, 1, 2, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10000)

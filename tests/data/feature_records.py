@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ltml import FeatureRecord
-from ltml.features import SplitFeatures
+from ltml.runs.features import SplitFeatures
 
 
 def make_record(name="made", seed=0, spread=0.3):

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ltml.core.errors import InputError
 from ltml.data import load as load_data
 from ltml.data.coco import load, load_coco_lt, read_instances, read_lt_ids
-from ltml.errors import InputError
 
 
 def instances(images=(1, 2, 3)):

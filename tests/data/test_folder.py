@@ -2,8 +2,8 @@ import re
 
 import pytest
 
+from ltml.core.errors import InputError
 from ltml.data.folder import load
-from ltml.errors import InputError
 
 HEAD = "image,labels\n"
 

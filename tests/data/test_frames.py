@@ -9,10 +9,10 @@ from PIL import Image
 from torch.utils.data import Subset
 from torchvision.datasets import FakeData, ImageFolder
 
+from ltml.core.errors import InputError
 from ltml.data import LongTailData, from_dataset, from_frame
 from ltml.data.holdout import with_holdout
 from ltml.data.loader import Loader
-from ltml.errors import InputError
 
 PHOTO = Image.new("RGB", (8, 8), (255, 0, 0))
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reading import label_list
 
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
 from ltml.data import load
 from ltml.data.holdout import holdout_split, with_holdout
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
 
 
 def long_tailed(images, classes=80, seed=0):

@@ -9,9 +9,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from ltml import InputError, LabelMatrix, LongTailData, Split
+from ltml.core.devices import free_memory
+from ltml.core.seeding import generator
 from ltml.data.augment import RandomColor, RandomCrop, RandomShift, _colour, _crop
-from ltml.data.loader import MEAN, STD, Loader, free_memory, in_memory
-from ltml.seeding import generator
+from ltml.data.loader import MEAN, STD, Loader, in_memory
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import label_list
 
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
 from ltml.data.longtail import class_targets, long_tailed_subset, target_counts
-from ltml.errors import InputError
-from ltml.labels import LabelMatrix
 
 
 def synthetic(n=20_000, classes=20, seed=0):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ltml.core.errors import InputError
 from ltml.data import LongTailData, load
 from ltml.data.pictograms import GLYPHS, draw_scenes, export_coco
-from ltml.errors import InputError
 
 VOC_LT = [775, 479, 249, 240, 154, 100, 82, 64, 48, 34, 29, 20, 17, 14, 11, 8, 7, 6, 5, 4]
 SMALL = dict(scale=0.1, image_size=24, test_images=60)

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ltml.core.errors import InputError
 from ltml.data import load as load_data
 from ltml.data.voc import VOC_CLASSES, load, load_voc_lt, read_annotation
-from ltml.errors import InputError
 
 
 def annotation(*names):

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import fuzz, mutated, names, outcome, text_of
 
+from ltml.core.errors import InputError
 from ltml.data.coco import load, rows
-from ltml.errors import InputError
 
 VALID = {
     "info": {"year": 2017},

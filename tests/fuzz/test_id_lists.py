@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import fuzz, mutated, names, outcome, text_of
 
+from ltml.core.files import read_list
 from ltml.data.coco import read_lt_ids
 from ltml.data.voc import rows
-from ltml.files import read_list
 
 VALID = b"2008_000001\n2008_000002 -1\n\n2008_000015  1\n2009_000003\n"
 LT_VALID = b"554625\n000000000002\n000000000003.jpg\ntrain2017/000000000004.jpg\n"

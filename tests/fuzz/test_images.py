@@ -14,10 +14,10 @@ from mutations import fuzz, mutated, outcome
 from PIL import Image
 
 from ltml import InputError, LabelMatrix, Split
-from ltml.build import completed
 from ltml.data.fetch import check_image
 from ltml.data.loader import Loader, decode_image
-from ltml.recipe import Recipe
+from ltml.runs.recipe import Recipe
+from ltml.training.setup import completed
 
 N = 16  # side of the images, and of what they are decoded to: nothing is resized
 rng = np.random.default_rng(0)

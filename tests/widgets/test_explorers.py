@@ -14,7 +14,8 @@ from synthetic import write_run
 
 import ltml
 from ltml import FeatureRecord, Run
-from ltml.features import SCHEMA, SplitFeatures
+from ltml.runs.features import SplitFeatures
+from ltml.training.features import SCHEMA
 from ltml.widgets import (
     LiveView,
     compare_runs,

@@ -1,0 +1,1 @@
+"""What a training is made of: labels, samplers, losses, heads, the ledger, metrics, closed form."""

@@ -1,0 +1,72 @@
+"""Where tensors live and are computed: which device, at what precision, with how much room."""
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ltml.core.errors import InputError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn ``"auto"`` into cuda, else mps, else cpu; check any other name.
+
+    Raises:
+        InputError: if there is no such device here.
+    """
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); give auto or cpu"
+        ) from error
+    if device.type == "cpu":
+        _keep_memory()
+    return device
+
+
+@cache
+def _keep_memory() -> None:
+    """Have the C library reuse large blocks of memory.
+
+    By default glibc gives them back to the system after every operation, and to fetch and clear
+    them anew takes as long as the convolutions do.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # not Linux, or another C library
+        return
+    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own
+    libc.mallopt(-1, 2**29)  # M_TRIM_THRESHOLD: bytes that may lie free at the end
+
+
+def device_name(device: torch.device) -> str:
+    """Name the device as people know it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where the device does so natively."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # which macOS and Windows lack
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be had; files that the system keeps in memory give way."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+        return 1024 * int(text.partition("MemAvailable:")[2].split()[0])
+    except (OSError, IndexError):  # not Linux
+        return 8 * 2**30

@@ -1,0 +1,238 @@
+"""The shared-covariance classifier: a linear classifier of every class, in closed form."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ltml.core.errors import InputError
+
+SHRINKAGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+class SharedCovariance:
+    r"""Classify features linearly by class means and by the covariance that all classes share.
+
+    A class of five images cannot say in which directions its images vary; all classes together can.
+    Of features :math:`x = f / \lVert f \rVert`, with mean :math:`m` and covariance :math:`S` over
+    all :math:`N` rows, and :math:`m_c^+, m_c^-` the means of those with and without class
+    :math:`c`, a share :math:`\pi_c` of them with it,
+
+    .. math::
+        w_c = (S + \rho I)^{-1} d_c, \qquad d_c = m_c^+ - m_c^-, \qquad
+        \rho = \text{shrinkage} \cdot \operatorname{tr}(S) / D .
+
+    This is also ridge regression: the 0/1 labels :math:`Y` regressed on the centred rows :math:`X`
+    with strength :math:`N \rho` have the coefficients :math:`\pi_c (1 - \pi_c) w_c`, since
+    :math:`X^\top Y_c = N \pi_c (1 - \pi_c) d_c`. Its fitted values are linear in the labels,
+
+    .. math::
+        \hat Y = H Y, \qquad H = \tfrac{1}{N} \mathbf 1 \mathbf 1^\top
+        + \tfrac{1}{N} X (S + \rho I)^{-1} X^\top ,
+
+    so that a fit without the rows :math:`g` of one image (its views) would predict
+    :math:`Y_g - (I - H_{gg})^{-1} (Y_g - \hat Y_g)` for them. No refit is needed, and after one
+    eigendecomposition of :math:`S` each value of the shrinkage costs a matrix product.
+
+    Only sums are kept, in float64, so features can be streamed and sums of several processes added.
+
+    Args:
+        num_classes: ``C``.
+        dim: ``D``.
+        normalize: scale every feature to length 1; False fits a layer that is fed plain features.
+        device: where the sums are kept; it must have float64 (MPS has none).
+
+    References:
+        | Regularized Discriminant Analysis (Friedman, JASA 1989),
+          https://doi.org/10.1080/01621459.1989.10478752
+        | A Hard-to-Beat Baseline for Training-Free CLIP-Based Adaptation (Wang et al., ICLR 2024),
+          https://arxiv.org/abs/2402.04087
+
+    Example:
+        >>> x, y = torch.randn(60, 2, 8), torch.rand(60, 3) < 0.2  # an image and its mirror
+        >>> classifier = SharedCovariance(3, 8)
+        >>> classifier.update(x, y)
+        >>> shrinkage = classifier.choose_shrinkage(x, y)
+        >>> weight, bias = classifier.calibrate(x, y, shrinkage)
+        >>> weight.shape, bias.shape
+        (torch.Size([3, 8]), torch.Size([3]))
+    """
+
+    def __init__(self, num_classes: int, dim: int, *, normalize: bool = True, device="cpu"):
+        self.num_classes, self.dim, self.normalize = num_classes, dim, normalize
+        shapes = ((), (num_classes,), (dim,), (num_classes, dim), (dim, dim))
+        self._found = None  # the number of rows, and the eigenvectors of their covariance
+        self._sums = [torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes]
+
+    def update(self, features: Tensor, targets: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            features: ``(B, D)``, or ``(B, V, D)`` with ``V`` views of each image; any precision.
+            targets: ``(B, C)`` of 0 and 1.
+
+        Raises:
+            InputError: if a shape is wrong or a value is not finite.
+        """
+        x, y = self._rows(features, targets)
+        rows = x.flatten(0, 1)
+        count, positives, total, of_class, moment = self._sums
+        count += len(rows)
+        positives += x.shape[1] * y.sum(0)
+        total += rows.sum(0)
+        of_class.addmm_(y.mT, x.sum(1))
+        moment.addmm_(rows.mT, rows)
+
+    def merge(self, other: "SharedCovariance") -> None:
+        """Add the sums of other images."""
+        for total, part in zip(self._sums, other._sums, strict=True):
+            total += part.to(total.device)
+
+    def all_reduce(self) -> None:
+        """Add up the sums of all processes, in all of them."""
+        for total in self._sums:
+            dist.all_reduce(total)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean feature ``(D,)``."""
+        return self._sums[2] / self._sums[0]
+
+    @property
+    def covariance(self) -> Tensor:
+        """``(D, D)``."""
+        # Raw moments: of unit vectors, in float64, the difference loses nothing that matters.
+        return self._sums[4] / self._sums[0] - self.mean.outer(self.mean)
+
+    @property
+    def one_sided(self) -> list[int]:
+        """Classes with only negatives or only positives, which get a weight of zero."""
+        count, positives = self._sums[:2]
+        return ((positives == 0) | (positives == count)).nonzero().flatten().tolist()
+
+    def solve(self, shrinkage: float) -> tuple[Tensor, Tensor]:
+        """Return weight ``(C, D)`` and bias ``(C,)``; a score is 0 halfway between both means.
+
+        Raises:
+            InputError: if no feature was added, or the covariance is singular.
+        """
+        share, spread, covariance = self._classes()
+        difference = covariance / spread.unsqueeze(1)  # (C, D), of the means
+        S = self.covariance
+        S.diagonal().add_(shrinkage * S.trace() / self.dim)
+        factor, failed = torch.linalg.cholesky_ex(S)
+        if failed:
+            raise InputError(
+                f"shrinkage={shrinkage}: the covariance of {int(self._sums[0])} features in "
+                f"{self.dim} dimensions is singular; give a larger shrinkage"
+            )
+        weight = torch.cholesky_solve(difference.mT, factor).mT
+        middle = self.mean + (0.5 - share).unsqueeze(1) * difference
+        return weight, -(weight * middle).sum(1)
+
+    def calibrate(
+        self, features: Tensor, targets: Tensor, shrinkage: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return weight and bias whose sigmoid is a probability.
+
+        Rows are those of :meth:`solve`; each class's scale and bias are fitted by logistic
+        regression, with Platt's smoothed targets, on the leave-one-out scores of all images. Fitted
+        scores would make it far too sure of rare classes.
+        """
+        (scores,) = self.leave_one_out(features, targets, [shrinkage])  # (B, V, C)
+        y = targets.to(scores).unsqueeze(1).expand_as(scores)
+        positives, negatives = y.sum((0, 1)), (1 - y).sum((0, 1))
+        wanted = y * (positives + 1) / (positives + 2) + (1 - y) / (negatives + 2)
+        share, spread, _ = self._classes()
+        deviation = scores.std((0, 1)).clamp(min=1e-12)
+        scores = (scores - share) / deviation
+        slope, offset = torch.zeros_like(share), wanted.mean((0, 1)).logit()
+        for _ in range(20):  # Newton's method, for all classes at once
+            p = (slope * scores + offset).sigmoid()
+            error, curvature = p - wanted, p * (1 - p)
+            g0, g1 = error.mean((0, 1)), (error * scores).mean((0, 1))
+            h0, h1, h2 = ((curvature * scores**k).mean((0, 1)) for k in range(3))
+            determinant = (h0 * h2 - h1 * h1).clamp(min=1e-300)  # 0 in one-sided classes
+            step = torch.stack([h0 * g1 - h1 * g0, h2 * g0 - h1 * g1]) / determinant
+            # A logit that moves by r changes its curvature e^r-fold at most: this never overshoots.
+            r = (step[0] * scores + step[1]).abs().amax((0, 1)).clamp(min=1e-12)
+            slope, offset = torch.stack([slope, offset]) - step * r.log1p() / r
+        # Where scores left out say nothing, the sign of their slope is chance: never reverse ranks.
+        slope = slope.clamp(min=0.01)
+        weight, _ = self.solve(shrinkage)
+        weight *= (slope * spread / deviation).unsqueeze(1)
+        return weight, offset - weight @ self.mean
+
+    def leave_one_out(
+        self, features: Tensor, targets: Tensor, shrinkages: Sequence[float]
+    ) -> Iterator[Tensor]:
+        """Yield, for each shrinkage, what a regression without each image predicts for it.
+
+        Args:
+            features: ``(B, D)`` or ``(B, V, D)`` of images that were added, all or some of them.
+                The views of an image are left out together.
+            targets: ``(B, C)``.
+            shrinkages: positive.
+
+        Yields:
+            ``(B, V, C)``, about 0 without and 1 with the class.
+        """
+        x, y = self._rows(features, targets)
+        share, _, covariance = self._classes()
+        variance, axes = self._eigen()
+        x, y, covariance = (x - self.mean) @ axes, y.unsqueeze(1), covariance @ axes
+        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        for shrinkage in shrinkages:
+            scaled = x / (variance.clamp(min=0) + shrinkage * variance.mean())  # (B, V, D)
+            hat = (1 + scaled @ x.mT) / self._sums[0]  # (B, V, V)
+            fitted = share + scaled @ covariance.mT
+            yield y - torch.linalg.solve(eye - hat, y - fitted)
+
+    def choose_shrinkage(
+        self, features: Tensor, targets: Tensor, shrinkages: Sequence[float] = SHRINKAGES
+    ) -> float:
+        """Choose the shrinkage of least leave-one-out squared error; see :meth:`leave_one_out`."""
+        y = targets.to(self._sums[0]).unsqueeze(1)
+        left_out = self.leave_one_out(features, targets, shrinkages)
+        errors = torch.stack([(y - predicted).square().mean() for predicted in left_out])
+        return shrinkages[int(errors.argmin())]
+
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        """Variances ``(D,)`` and axes ``(D, D)`` of the covariance, found once for its sums."""
+        count = self._sums[0].item()
+        if self._found is None or self._found[0] != count:
+            self._found = count, torch.linalg.eigh(self.covariance)
+        return self._found[1]
+
+    def _classes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Share and variance of each label, ``(C,)``; its covariance with features ``(C, D)``."""
+        count, positives, _, of_class, _ = self._sums
+        if count == 0:
+            raise InputError("no feature was added; call update first")
+        share = positives / count
+        spread, covariance = share * (1 - share), of_class / count - share.outer(self.mean)
+        spread[self.one_sided], covariance[self.one_sided] = 1, 0  # a weight of zero, not NaN
+        return share, spread, covariance
+
+    def _rows(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Check, convert and normalise a batch: ``(B, V, D)`` and ``(B, C)``."""
+        device = self._sums[0].device
+        x, y = features.detach().to(device).double(), targets.to(device).double()
+        x = x.unsqueeze(1) if x.ndim == 2 else x
+        if x.ndim != 3 or x.shape[2] != self.dim or y.shape != (len(x), self.num_classes):
+            raise InputError(
+                f"features {tuple(features.shape)} and targets {tuple(targets.shape)}: give "
+                f"(B, {self.dim}) or (B, V, {self.dim}), and (B, {self.num_classes})"
+            )
+        if not (x.sum() + y.sum()).isfinite():
+            raise InputError("features or targets are infinite or NaN; check images and weights")
+        return F.normalize(x, dim=2) if self.normalize else x, y
+
+
+@torch.no_grad()
+def fill(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    """Write weight and bias into a layer of whatever device and precision."""
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)

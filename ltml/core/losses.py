@@ -1,0 +1,303 @@
+"""Losses for long-tailed multi-label recognition, by name."""
+# ruff: noqa: D102 (mean_loss is documented once, by MultiLabelLoss)
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ltml.core.dgb import DynamicGradientBalancing
+from ltml.core.elementwise import (
+    MultiLabelLoss,
+    asymmetric,
+    class_totals,
+    focal,
+    mean_of,
+    over_ranks,
+)
+from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
+from ltml.core.options import build, choose
+
+
+class BinaryCrossEntropy(MultiLabelLoss):
+    r"""Average the binary cross-entropy of every image and class.
+
+    .. math::
+        \ell = -y \log p - (1 - y) \log(1 - p), \qquad p = \sigma(z)
+
+    Example:
+        >>> BinaryCrossEntropy()(torch.zeros(2, 3), torch.eye(2, 3))
+        tensor(0.6931)
+    """
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(z, y)
+
+
+class WeightedBCE(MultiLabelLoss):
+    r"""Weigh the positives of each class by its inverse frequency.
+
+    .. math::
+        \ell = -\frac{N - n_c}{n_c} \, y \log p - (1 - y) \log(1 - p)
+
+    so that the positives of a class weigh as much as its negatives. Both counts are at least 1.
+
+    Args:
+        counts: ``(C,)`` images of each class.
+        num_images: number of images ``N``.
+
+    References:
+        | Logistic Regression in Rare Events Data (King & Zeng, Political Analysis 2001)
+        | https://doi.org/10.1093/oxfordjournals.pan.a004868
+    """
+
+    def __init__(self, counts, num_images: int):
+        present, absent = _images(counts, num_images)
+        super().__init__(len(present))
+        self.register_buffer("positive_weight", (absent / present).float())
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(z, y, pos_weight=self.positive_weight.to(z))
+
+
+class ClassBalancedLoss(MultiLabelLoss):
+    r"""Weigh each class by the inverse of its effective number of images.
+
+    .. math::
+        \ell = w_c \, \mathrm{BCE}(z, y), \qquad
+        w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \tfrac{1}{C} \sum_c w_c = 1
+
+    The paper weighs an image by its only class; with several, each class weighs its own element.
+
+    Args:
+        counts: ``(C,)`` images of each class, taken as at least 1.
+        num_images: number of images ``N``.
+        beta: in [0, 1): 0 weighs all classes alike; towards 1, by inverse frequency.
+
+    Raises:
+        InputError: if an option is out of range.
+
+    References:
+        | Class-Balanced Loss Based on Effective Number of Samples (Cui et al., CVPR 2019)
+        | https://arxiv.org/abs/1901.05555
+    """
+
+    def __init__(self, counts, num_images: int, *, beta: float = 0.999):
+        present, _ = _images(counts, num_images)
+        super().__init__(len(present))
+        if not 0 <= beta < 1:
+            raise InputError(f"beta is {beta}; give 0 <= beta < 1, such as 0.999")
+        weight = (1 - beta) / (1 - beta**present)
+        self.register_buffer("class_weight", (weight / weight.mean()).float())
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(z, y, weight=self.class_weight.to(z))
+
+
+class FocalLoss(MultiLabelLoss):
+    r"""Reduce the loss of elements that are already classified correctly.
+
+    .. math::
+        \ell = -y (1 - p)^\gamma \log p - (1 - y) p^\gamma \log(1 - p)
+
+    Args:
+        gamma: focusing exponent, 0 or more; 0 is binary cross-entropy.
+
+    References:
+        | Focal Loss for Dense Object Detection (Lin et al., ICCV 2017)
+        | https://arxiv.org/abs/1708.02002
+    """
+
+    def __init__(self, *, gamma: float = 2.0):
+        super().__init__()
+        self.gamma = gamma
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return mean_of(focal, z, y, gamma=self.gamma)
+
+
+class AsymmetricLoss(MultiLabelLoss):
+    r"""Reduce the loss of easy negatives faster than that of easy positives, and drop the easiest.
+
+    .. math::
+        \ell = -y (1 - p)^{\gamma_+} \log p - (1 - y) \, p_m^{\gamma_-} \log(1 - p_m), \qquad
+        p_m = \max(p - \text{clip}, 0)
+
+    Args:
+        gamma_neg, gamma_pos: exponents of negatives and positives; the paper uses 4, and 0 or 1.
+        clip: probability, in [0, 1), below which a negative costs nothing.
+
+    Raises:
+        InputError: if an option is out of range.
+
+    References:
+        | Asymmetric Loss For Multi-Label Classification (Ridnik et al., ICCV 2021)
+        | https://arxiv.org/abs/2009.14119
+    """
+
+    def __init__(self, *, gamma_neg: float = 4.0, gamma_pos: float = 0.0, clip: float = 0.05):
+        super().__init__()
+        if not 0 <= clip < 1:
+            raise InputError(f"clip is {clip}; give 0 <= clip < 1, such as 0.05")
+        self.options = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return mean_of(asymmetric, z, y, **self.options)
+
+
+class DistributionBalancedLoss(MultiLabelLoss):
+    r"""Correct for labels that occur together, and tolerate negatives.
+
+    Class-aware sampling picks an image for any of its labels, so it also repeats the other labels
+    of that image. The share of an image's picks that are for class :math:`c` weighs each element,
+
+    .. math::
+        w_{ic} = \alpha + \sigma(\beta (r_{ic} - \mu)), \qquad
+        r_{ic} = \frac{1 / n_c}{\sum_{j : y_{ij} = 1} 1 / n_j}
+
+    (:math:`w = \alpha + 1` in an image without labels). Logits are shifted towards the prior of
+    each class, and negatives tolerated by a factor :math:`\lambda`:
+
+    .. math::
+        \ell = w \left[y \log(1 + e^{-z'}) + \tfrac{1 - y}{\lambda} \log(1 + e^{\lambda z'})\right],
+        \qquad z' = z - \tfrac{\kappa}{\lambda} \log(N / n_c - 1)
+
+    Args:
+        counts: ``(C,)`` images of each class; the number with and without it is taken as >= 1.
+        num_images: number of images ``N``.
+        alpha, beta, mu: of the smooth weights; the paper uses mu 0.3 on VOC-LT, 0.2 on COCO-LT.
+        kappa: how far the prior shifts the logits.
+        lam: :math:`\lambda`, tolerance of negatives: 5 on VOC-LT, 2 on COCO-LT.
+
+    Raises:
+        InputError: if an option is out of range.
+
+    References:
+        | Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets (Wu et
+          al., ECCV 2020)
+        | https://arxiv.org/abs/2007.09654
+    """
+
+    def __init__(
+        self,
+        counts,
+        num_images: int,
+        *,
+        alpha: float = 0.1,
+        beta: float = 10.0,
+        mu: float = 0.3,
+        kappa: float = 0.05,
+        lam: float = 5.0,
+    ):
+        present, absent = _images(counts, num_images)
+        super().__init__(len(present))
+        if not lam > 0:
+            raise InputError(f"lam is {lam}; give a positive number, such as 5")
+        self.alpha, self.beta, self.mu, self.lam = alpha, beta, mu, lam
+        self.register_buffer("inverse_counts", (1 / present).float())
+        self.register_buffer("shift", (kappa / lam * (absent / present).log()).float())
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        inverse = self.inverse_counts.to(z)
+        share = inverse / (y * inverse).sum(1, keepdim=True)  # inf without labels, sigmoid 1
+        weight = share.sub_(self.mu).mul_(self.beta).sigmoid_().add_(self.alpha)
+        z, bce = z - self.shift.to(z), F.binary_cross_entropy_with_logits
+        if y.device.type == "cpu" and not torch.compiler.is_compiling() and not (y - y * y).sum():
+            slope = (y * (1 - self.lam)).add_(self.lam)  # hard targets: one term is 0
+            return bce(z.mul_(slope), y, weight=weight.div_(slope))
+        positive = bce(z, torch.ones_like(y), weight=weight * y)
+        negative = bce(self.lam * z, torch.zeros_like(y), weight=weight * (1 - y) / self.lam)
+        return positive + negative
+
+
+class EQLv2(MultiLabelLoss):
+    r"""Weigh classes by the ratio of the gradients their positives and negatives have received.
+
+    .. math::
+        g_c = \frac{\sum y w^+_c (1 - p)}{\sum (1 - y) w^-_c p}, \qquad
+        w^-_c = f(g_c), \quad w^+_c = 1 + \alpha (1 - f(g_c)), \quad
+        f(g) = \frac{1}{1 + e^{-\gamma (g - \mu)}}
+
+    with sums over all previous batches and all processes. A class that has received nothing yet has
+    weights 1. The sums are unchanged in eval mode.
+
+    Args:
+        num_classes: number of classes ``C``.
+        alpha, gamma, mu: of the weights, as in the paper.
+
+    References:
+        | Equalization Loss v2: A New Gradient Balance Approach for Long-tailed Object Detection
+          (Tan et al., CVPR 2021)
+        | https://arxiv.org/abs/2012.08548
+    """
+
+    def __init__(
+        self, num_classes: int, *, alpha: float = 4.0, gamma: float = 12.0, mu: float = 0.8
+    ):
+        super().__init__(num_classes)
+        self.alpha, self.gamma, self.mu = alpha, gamma, mu
+        self.register_buffer("totals", torch.zeros(2, num_classes))
+
+    @property
+    def weights(self) -> Tensor:
+        """``(2, C)``: weights of positives and of negatives for the next batch."""
+        positive, negative = self.totals
+        ratio = torch.where(negative > 0, positive / negative, math.inf)
+        f = (self.gamma * (ratio - self.mu)).sigmoid()
+        return torch.stack([1 + self.alpha * (1 - f), f])
+
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        positive, negative = self.weights.to(z)
+        weight = torch.lerp(negative, positive, y)
+        if self.training:
+            with torch.no_grad():
+                magnitude = z.sigmoid().sub_(y).abs_().mul_(weight)
+                totals = over_ranks(class_totals(magnitude, y).to(self.totals.dtype))
+                self.totals += torch.where(totals.isfinite(), totals, 0)
+        return F.binary_cross_entropy_with_logits(z, y, weight=weight)
+
+
+LOSSES: dict[str, Callable[..., MultiLabelLoss]] = {
+    "bce": BinaryCrossEntropy,
+    "weighted-bce": WeightedBCE,
+    "class-balanced": ClassBalancedLoss,
+    "focal": FocalLoss,
+    "asl": AsymmetricLoss,
+    "db": DistributionBalancedLoss,
+    "eql-v2": EQLv2,
+    "dgb": DynamicGradientBalancing,
+    "dgb-focal": partial(DynamicGradientBalancing, base="focal"),
+    "dgb-asl": partial(DynamicGradientBalancing, base="asl"),
+}
+
+
+def make_loss(name: str, labels: LabelMatrix, **options) -> MultiLabelLoss:
+    """Make a loss of the table ``LOSSES`` for a training set.
+
+    Args:
+        name: key of ``LOSSES``.
+        labels: annotations of the training images.
+        options: keyword arguments of the loss.
+
+    Raises:
+        InputError: if there is no such loss or option, or an option is out of range.
+
+    Example:
+        >>> make_loss("dgb", LabelMatrix([[1, 0], [1, 1]]), strength=1.0).strength
+        1.0
+    """
+    part = choose("loss", name, LOSSES)
+    known = {"num_classes": labels.num_classes, "counts": labels.counts, "num_images": len(labels)}
+    fixed = getattr(part, "keywords", {})  # dgb-focal takes no other base
+    return build(part, f"loss {name!r}", options, **known, **fixed)
+
+
+def _images(counts, num_images: int) -> tuple[Tensor, Tensor]:
+    """Count the images with and without each class, ``(C,)`` each, as at least 1."""
+    n = torch.tensor(np.asarray(counts, dtype=np.float64))  # a copy: counts may be read-only
+    return n.clamp(min=1), (num_images - n).clamp(min=1)

@@ -1,0 +1,148 @@
+"""What every data set is: splits of images and labels."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ltml.core.errors import InputError
+from ltml.core.files import quote
+from ltml.core.labels import LabelMatrix
+
+if TYPE_CHECKING:  # torch takes seconds to import, which checking data need not wait for
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Hold one split of a data set: images and their labels.
+
+    Args:
+        images: uint8 tensor ``(N, 3, H, W)``, or a sequence of ``N`` image files or PIL images.
+        labels: ``(N, C)``.
+        ids: ``N`` names by which messages and reports call the images.
+
+    Example:
+        >>> labels = LabelMatrix([[1, 0], [1, 1]], ["cat", "dog"])
+        >>> split = Split(["a.jpg", "b.jpg"], labels, ["a", "b"])
+        >>> split.subset([1]).ids
+        ['b']
+    """
+
+    images: "Tensor | Sequence[Path | Image]"
+    labels: LabelMatrix
+    ids: Sequence[str]
+
+    def __post_init__(self):
+        sizes = len(self.images), len(self.labels), len(self.ids)
+        if len(set(sizes)) != 1:
+            raise InputError(
+                "images, labels and ids number {}, {} and {}; give one each".format(*sizes)
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return repr(self.labels).replace("LabelMatrix", "Split", 1)
+
+    def subset(self, index) -> "Split":
+        """Select images by integer indices or a mask, in the given order."""
+        index = np.asarray(index)
+        index = np.flatnonzero(index) if index.dtype == bool else index
+        whole = hasattr(self.images, "dtype")
+        images = self.images[index] if whole else [self.images[i] for i in index]
+        return Split(images, self.labels.subset(index), [self.ids[i] for i in index])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LongTailData:
+    """Hold a data set with a long-tailed training split, by whose counts classes are grouped.
+
+    Args:
+        name: what reports call it.
+        train: split to train on.
+        test: split to test on.
+        val: split to choose settings on, if there is one.
+
+    Raises:
+        InputError: if the splits' class names differ, or a split has no label.
+
+    Example:
+        >>> split = Split(["a.jpg"], LabelMatrix([[1, 0]], ["cat", "dog"]), ["a"])
+        >>> LongTailData("mine", split, split).class_names
+        ('cat', 'dog')
+    """
+
+    name: str
+    train: Split
+    test: Split
+    val: Split | None = None
+
+    def __post_init__(self):
+        for name, split in self.splits.items():
+            ours, theirs = self.class_names, split.labels.class_names
+            if ours != theirs:
+                differ = ", ".join(map(quote, sorted(set(ours) ^ set(theirs))[:10]))
+                raise InputError(
+                    f"{self.name}: the classes of the train split ({len(ours)}) and the {name} "
+                    f"split ({len(theirs)}) differ in {differ or 'their order'}; make them the same"
+                )
+            if not split.labels.counts.any():
+                raise InputError(
+                    f"{self.name}: the {name} split has {len(split)} images and no label; "
+                    "check the split's name and the class list"
+                )
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, ``train`` first."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """``C`` names in column order."""
+        return self.train.labels.class_names
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={split!r}" for name, split in self.splits.items())
+        return f"LongTailData({self.name!r}, {parts})"
+
+    def _repr_html_(self) -> str:
+        sizes = ", ".join(f"{name} {len(split):,} images" for name, split in self.splits.items())
+        return f"<p>{escape(self.name)}: {sizes}</p>" + self.train.labels._repr_html_()
+
+
+class Rows(NamedTuple):
+    """A split as its reader finds it: ``read`` returns path and class indices of each image."""
+
+    source: Path
+    class_names: tuple[str, ...]
+    read: dict[str, Callable[[], tuple[Path, list[int]]]]
+
+    def split(self) -> Split:
+        """Read every image's labels."""
+        found = [read() for read in self.read.values()]
+        labels = LabelMatrix.from_lists([row for _, row in found], self.class_names)
+        return Split([path for path, _ in found], labels, list(self.read))
+
+
+def find_list(folders: Iterable[Path], *names: str) -> Path:
+    """Find the list of training ids of a long-tailed benchmark."""
+    places = [folder / name for folder in folders for name in names]
+    for path in filter(is_file, places):
+        return path
+    raise InputError(
+        f"the list of training ids is missing; put it at {places[0]} or give its path as id_list="
+    )
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file, whatever name a list gives it."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises on too long a name

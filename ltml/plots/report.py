@@ -1,0 +1,278 @@
+"""Write one page of live plots and tables of runs, which needs nothing beside it."""
+
+import base64
+import hashlib
+import json
+import re
+import webbrowser
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from ltml.core.errors import InputError
+from ltml.core.files import check_replaceable, write_atomically
+from ltml.core.labels import GROUPS, LabelMatrix
+from ltml.plots import captions, frames, live
+from ltml.runs.run import Run, table_of
+
+_PAGE = Path(__file__).with_name("page")
+_RIDGES = (0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+_DIGITS = {"mAP": 1, **dict.fromkeys(GROUPS, 1), "gradient_imbalance": 2, "seconds": 0, "seed": 0}
+
+
+def write_report(
+    runs: Sequence[Run],
+    out: str | Path,
+    *,
+    labels: LabelMatrix | Mapping[str, LabelMatrix] | None = None,
+) -> Path:
+    """Write a page that shows runs, and answers to sliders, without a kernel or a server.
+
+    The page is one file that asks for nothing outside it; a content security policy forbids any
+    script but its own.
+
+    Args:
+        runs: one run or several.
+        out: file to write.
+        labels: training labels, or name -> training labels; the page then shows how often samplers
+            sample each class.
+
+    Raises:
+        InputError: without a run, or if ``out`` is a folder or some other file.
+    """
+    if not runs:
+        raise InputError("no run was given; give folders of runs, such as runs/demo")
+    out = Path(out)
+    check_replaceable(out, '<meta name="generator" content="ltml">')
+    named = frames.named(runs)
+    names = list(named)
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    data = _content(named, {"labels": labels} if isinstance(labels, LabelMatrix) else labels or {})
+    parts = {
+        "title": escape(f"{runs[0].config['data']['name']}: {shown}"),
+        "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
+        "script": (_PAGE / "page.js").read_text(encoding="utf-8"),
+        "plotly": get_plotlyjs(),
+        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+    }
+    digests = [hashlib.sha256(parts[name].encode()).digest() for name in ("plotly", "script")]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    parts["policy"] = (
+        f"default-src 'none'; script-src {hashes}; "
+        "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    # In one pass, so that nothing in the data is taken for a place in the page.
+    template = (_PAGE / "page.html").read_text(encoding="utf-8")
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, lambda part: part.write_text(page, encoding="utf-8", newline="\n"))
+    return out
+
+
+def open_report(runs: Sequence[Run]) -> Path:
+    """Write the page of :func:`write_report` to a temporary file, and open it."""
+    path = write_report(runs, Path(mkdtemp(prefix="ltml-")) / "report.html")
+    webbrowser.open(path.absolute().as_uri())
+    return path
+
+
+def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix]) -> dict:
+    """Return everything that the page's script shows."""
+    tables: dict[tuple, dict] = {}  # of classes, once for all runs that share one
+    runs, results = list(named.values()), {"groups": frames.group_map(named)}
+    ablation = runs[0].path.parent / "ablation.csv"
+    if ablation.is_file():
+        results["ablation"] = frames.ablation(pd.read_csv(ablation))
+    if not (stages := frames.stages(named)).empty:
+        results["stages"] = stages
+    optional = {
+        "sampling": {name: _sampling(each) for name, each in labels.items()},
+        "diversity": _diversity(named),
+        "interference": _interference(named),
+    }
+    left_out = [name for name, content in optional.items() if not content]
+    if not any(run.summary.get("steps") for run in runs):  # nothing was trained
+        left_out += ["gradients", "balancing"]
+    drawn = {name: _plain(live.group_map(frame)) for name, frame in results.items()}
+    return optional | {
+        "runs": [_run(run, name, tables) for name, run in named.items()],
+        "tables": list(tables.values()),
+        "figures": _empty_figures() | drawn,
+        "said": {name: captions.group_map(frame) for name, frame in results.items()},
+        "overview": _table(table_of(runs).assign(run=list(named))),
+        "facts": _table(_facts(named)),
+        "left_out": left_out + [name for name in ("ablation", "stages") if name not in results],
+    }
+
+
+def _run(run: Run, name: str, tables: dict) -> dict:
+    """Return one run's numbers; gradients and APs as float32 (epochs, classes)."""
+    table = _classes(run.classes)
+    key = tuple(map(tuple, table.values()))
+    tables.setdefault(key, table)
+    grid = run.per_class.pivot(index="epoch", columns="class")
+    arrays = {"pos": "grad_pos", "neg": "grad_neg", "ap": "ap"}
+    entry = {
+        "title": name,
+        "table": list(tables).index(key),
+        "steps": run.metrics.step.tolist(),
+        **{short: _floats(grid[column][table["names"]]) for short, column in arrays.items()},
+        "curves": {group: _list(100 * run.metrics[group]) for group in ("mAP", *GROUPS)},
+        "balanced": str(run.recipe.get("loss")).startswith("dgb"),
+        "said": [],  # of the whole run, and of each epoch
+    }
+    if run.per_class.grad_pos.notna().any():
+        ends, history = [0, *run.metrics.step], frames.gradient_history({name: run})
+        entry["said"] = [captions.gradients(frames.gradients({name: run}), "over the whole run")]
+        for i, (_, epoch) in enumerate(history.groupby("epoch")):
+            said = captions.gradients(epoch, f"in steps {ends[i] + 1} to {ends[i + 1]}")
+            entry["said"].append(said)
+    return entry
+
+
+def _classes(table: pd.DataFrame) -> dict[str, list]:
+    names = {"names": "class", "group": "group", "count": "count"}
+    return {name: table[column].tolist() for name, column in names.items()}
+
+
+def _empty_figures() -> dict:
+    """Return the figures whose numbers the script fills in, for one run and for two."""
+    classes = {"class": list(GROUPS), "group": list(GROUPS), "count": [3, 2, 1]}
+    numbers = dict.fromkeys(("ap", "positive", "negative", "total", "of_peak", "step"), 1.0)
+    numbers |= dict.fromkeys(("share", "equal_share", "weight", "before", "after", "rate"), 1.0)
+    table = pd.DataFrame(classes | numbers | {"steps": 1, "mAP": 0.0, "split": "test"})
+    pairs = table[["class"]].merge(table[["class"]].set_axis(["other"], axis=1), how="cross")
+
+    def by(column, *values, frame=table):
+        return pd.concat(frame.assign(**{column: value}) for value in values)
+
+    drawn = {
+        "gradients": (live.gradient_magnitudes, table),
+        "history": (lambda frame: live.class_history(frame, "tail"), table),
+        "shares": (live.gradient_heatmap, table),
+        "ap": (live.class_ap, table),
+        "curves": (live.training_curves, by("group", "mAP", *GROUPS)),
+        "interference": (live.interference, pairs.assign(norm=1.0, cosine=0.0)),
+    }
+    runs = (["first"], ["first", "second"])
+    figures = {
+        name: [_plain(plot(by("run", *each, frame=frame))) for each in runs]
+        for name, (plot, frame) in drawn.items()
+    }
+    sides, spans = by("side", "positive", "negative"), {"weight": (0.1, 1), "share": (0.1, 1)}
+    figures["balancing"] = _plain(live.balancing(sides, spans=spans))
+    figures["sampling"] = _plain(live.class_rates(by("sampler", "uniform", "chosen")))
+    return figures
+
+
+def _sampling(labels: LabelMatrix) -> dict:
+    """Class rates of each sampler, for a grid of ridges; the uniform share is mixed in the page."""
+    from ltml.core.sampler import ClassAwareSampler, GroupSampler  # with torch, which takes seconds
+
+    def rates(sampler) -> dict:
+        whole, own = (frames.class_rates(sampler, draws=draws).rate for draws in ("all", "own"))
+        square = float((sampler.image_probabilities() ** 2).sum())
+        return {"rates": _list(whole), "own": _list(own), "square": square}
+
+    aware, ridges = ClassAwareSampler(labels, batch_size=64), []
+    for ridge in _RIDGES:
+        sampler = GroupSampler(labels, batch_size=64, ridge=ridge)
+        ridges.append(rates(sampler) | {"ridge": ridge})
+    classes = _classes(frames.class_rates(aware))
+    return classes | {"images": len(labels), "class-aware": rates(aware), "ridges": ridges}
+
+
+def _diversity(named: dict[str, Run]) -> dict:
+    """Return a figure for each measure and split, of the runs whose features are recorded."""
+    kept = {name: run for name, run in named.items() if (run.path / "features.npz").is_file()}
+    if not kept:
+        return {}
+    shown = set(next(iter(kept.values())).classes["class"])  # one data set's: they share an axis
+    kept = {name: run for name, run in kept.items() if set(run.classes["class"]) == shown}
+    from ltml.core.metrics import DIVERSITY
+    from ltml.runs.features import FeatureRecord
+
+    records = {name: FeatureRecord.load(run) for name, run in kept.items()}
+    found = {}
+    for measure in DIVERSITY:
+        for split in ("test", "train"):
+            frame = frames.diversity(records, measure=measure, split=split)
+            found[f"{measure} {split}"] = {
+                "figure": _plain(live.feature_diversity(frame)),
+                "said": captions.diversity(frame),
+                "classes": _classes(frame.drop_duplicates("class")),
+            }
+    return found
+
+
+def _interference(named: dict[str, Run]) -> dict:
+    """Return cosines between classes, of the last epoch, of the runs that recorded them."""
+    found = {}
+    for name, run in named.items():
+        if (run.path / "interference.npz").is_file():
+            frame = frames.interference({name: run})
+            classes = frame.drop_duplicates("class")
+            numbers = {"cosine": _floats(frame.cosine), "norm": _list(classes.norm)}
+            found[name] = _classes(classes) | numbers | {"said": captions.interference(frame)}
+    return found
+
+
+def _facts(named: dict[str, Run]) -> pd.DataFrame:
+    """Tabulate what must be known before results are compared: a column per result, with mean and
+    sample deviation over the runs that differ by their seed alone."""
+    results, columns = {}, {}
+    for name, run in named.items():
+        results.setdefault(run.setting, {})[name] = run
+    for seeds in results.values():
+        run, scores = next(iter(seeds.values())), frames.group_map(seeds, pool=True)
+        data, summary, facts = run.config["data"], run.summary, {}
+        for row in scores.itertuples():
+            spread = f" ± {row.deviation:.1f}" if row.seeds > 1 else ""
+            facts[row.group] = f"{row.mean:.1f}{spread}"
+        facts |= {
+            "seeds": [each.recipe.get("seed", "?") for each in seeds.values()],
+            "training images": f"{data['train_images']:,}",
+            "test images": f"{data['test_images']:,}",
+            "classes": f"{len(data['class_names']):,}",
+            "left out, without a test positive": summary.get("classes_without_positives"),
+            "scored by chance, without a training image": run.scored_by_chance,
+            **{name: value for name, value in run.recipe.items() if name != "seed"},
+            "steps taken": summary.get("steps"),
+            "software": f"torch {summary.get('torch', '?')} on {summary.get('device', '?')}",
+        }
+        columns[", ".join(seeds)] = {name: _words(value) for name, value in facts.items()}
+    table = pd.DataFrame(columns).fillna("–")
+    return table[(table != "–").any(axis=1)].rename_axis("").reset_index()
+
+
+def _words(value) -> str:
+    if isinstance(value, dict):
+        value = [f"{name}={each}" for name, each in value.items()]
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return "–" if value in (None, "") else str(value)
+
+
+def _plain(figure: go.Figure) -> dict:
+    return json.loads(figure.to_json())
+
+
+def _table(table: pd.DataFrame) -> dict:
+    columns = [[str(name).replace("_", " "), _DIGITS.get(name)] for name in table]
+    rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    return {"columns": columns, "rows": rows}
+
+
+def _list(values: pd.Series) -> list:
+    """Five digits; JSON has no NaN."""
+    return [None if np.isnan(value) else float(f"{value:.5g}") for value in values]
+
+
+def _floats(values) -> str:
+    return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")

@@ -1,0 +1,297 @@
+"""A recipe: everything that decides how a model is trained; and the benchmarks' usual ones."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import get_args, get_origin, get_type_hints
+
+from ltml.core.errors import InputError
+from ltml.core.files import quote
+from ltml.core.options import choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a model is trained; equal recipes give equal runs on one machine.
+
+    A part with options of its own (data, sampler, loss, head) takes them as a dictionary, whose
+    defaults and checks are those of the part: see ``help(ltml.GroupSampler)``, for example.
+
+    Raises:
+        InputError: from :func:`fit`, if a value is out of range.
+
+    Example:
+        >>> Recipe(loss="dgb", loss_options={"strength": 0.3}).loss_options
+        {'strength': 0.3}
+    """
+
+    data: str = "pictograms"
+    """Name of the data set."""
+    root: str | None = None
+    """Folder of the data set; the embedded pictograms need none."""
+    data_options: dict = field(default_factory=dict)
+    """Options of the data set's loader, such as seed=1 for other pictograms."""
+    train_split: str | None = None
+    """Split to train on; default: the data set's own."""
+    val_split: str | None = None
+    """Split to validate on, every validate_every epochs and at the end; default: none."""
+    test_split: str | None = None
+    """Split to test on; default: the data set's own."""
+    holdout: float = 0.0
+    """Share of the training images to hold out for validation, every class kept on both sides."""
+    sampler: str = "uniform"
+    """How images are sampled: uniform, class-aware, group or group-late."""
+    sampler_options: dict = field(default_factory=dict)
+    """Options of the sampler: ridge, share, uniform (group), last (group-late)."""
+    loss: str = "bce"
+    """bce, weighted-bce, class-balanced, focal, asl, db, eql-v2, dgb, dgb-focal or dgb-asl."""
+    loss_options: dict = field(default_factory=dict)
+    """Options of the loss, such as strength=0.3 (dgb) or mu=0.2 lam=2 (db)."""
+    diversity: str = "off"
+    """Head: off (average pooling), attention (class attention), dem (with fusion)."""
+    head_options: dict = field(default_factory=dict)
+    """Options of the head: kappa, tau (attention, dem), alpha (dem)."""
+    backbone: str = "small"
+    """small, a torchvision classifier such as resnet50, or timm/NAME."""
+    weights: str | None = None
+    """A local file with a state_dict (.pth, .safetensors), or a name of pretrained weights."""
+    freeze: int = 0
+    """First layers of the backbone that are kept as loaded, batch norm's statistics included; -1:
+    all of them. Every image then passes the backbone once, and the head is trained on the maps."""
+    freeze_norm: bool | None = None
+    """Keep batch norm's statistics as loaded; default: with weights, since small batches blur
+    them."""
+    image_size: int | None = None
+    """Side of the square input in pixels; default: what suits the images and the backbone."""
+    augment: str | None = None
+    """Random views: none, shift, light (shift and mirror) or strong (crop, mirror and colour);
+    default: light, but shift for pictograms, whose mirror images are never tested."""
+    epochs: int | None = None
+    """Passes over as many images as the training split has; default 7, unless steps are given."""
+    steps: int | None = None
+    """Training steps, instead of epochs; 0 with refit: the head is only fitted."""
+    batch_size: int = 64
+    """Images per step."""
+    optimizer: str = "adamw"
+    """adamw or sgd."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    lr: float | None = None
+    """Peak learning rate; default: 0.01 for the small network, 0.005 for others."""
+    backbone_lr: float | None = None
+    """Learning rate of the backbone, as a multiple of lr; default: 0.2 with weights, which it
+    spares, else 1."""
+    weight_decay: float = 1e-2
+    """Weight decay, not applied to biases and normalisation."""
+    schedule: str = "cosine"
+    """cosine to 0, or step: a tenth after 5/8 and again after 7/8 of the training."""
+    warmup: int | None = None
+    """Steps over which the learning rate rises; default: 50, but at most half of all."""
+    clip: float = 35.0
+    """Largest norm of the whole gradient."""
+    evaluate_every: int | None = None
+    """Also test after every so many epochs; default: once, at the end."""
+    validate_every: int = 1
+    """Validate after every so many epochs, and after the last."""
+    refit: bool = False
+    """After the training, fit the classifier anew in closed form, by the covariance that all
+    classes share; see ltml.core.discriminant."""
+    shrinkage: float | None = None
+    """Of that covariance; default: chosen on the training images, by leave-one-out error."""
+    interpolation: float = 0.0
+    """Before the refit, move the backbone this share of the way back to its pretrained weights."""
+    interference: bool = False
+    """Record which classes pull the shared features against one another: up to 100 classes, say."""
+    keep: str = "last"
+    """Which epoch's model to keep: last, or best (by the mAP of the validation split)."""
+    compile: bool = False
+    """Have torch.compile build the network first: slow to start, faster from then on."""
+    seed: int = 0
+    """Seed of the weights, the sampling and the augmentation."""
+    device: str = "auto"
+    """auto (cuda, else mps, else cpu), or a torch device."""
+
+    @classmethod
+    def baseline(cls, **changes) -> "Recipe":
+        """Uniform sampling, binary cross-entropy, average pooling."""
+        return cls(**changes)
+
+    @classmethod
+    def method(cls, **changes) -> "Recipe":
+        """Group sampling, dynamic gradient balancing and diversity enhancement.
+
+        Example:
+            >>> Recipe.method(steps=500, seed=1).sampler
+            'group'
+        """
+        parts = {"sampler": "group", "loss": "dgb", "diversity": "dem"}
+        return cls(**{**parts, "sampler_options": {"uniform": 0.3}} | changes)
+
+    @classmethod
+    def probe(cls, **changes) -> "Recipe":
+        """A frozen backbone, mild class attention, a classifier in closed form: no training."""
+        parts = {"backbone": "resnet50", "weights": "DEFAULT", "freeze": -1, "steps": 0}
+        parts |= {"refit": True, "diversity": "attention"}
+        if changes.get("diversity", "attention") != "off":
+            parts["head_options"] = {"kappa": 0.3}  # the best on photos' validation split
+        return cls(**parts | changes)
+
+    def check(self) -> None:
+        """Raise an :class:`InputError` that names the first value out of range."""
+        if self.steps is not None and self.epochs is not None:
+            raise InputError(f"epochs={self.epochs} and steps={self.steps}: give one of them")
+        bounds = {
+            **dict.fromkeys(
+                ("epochs", "image_size", "evaluate_every", "validate_every"), (1, math.inf)
+            ),
+            **dict.fromkeys(("weight_decay", "warmup", "seed"), (0, math.inf)),
+            **dict.fromkeys(("lr", "backbone_lr", "clip", "shrinkage"), (1e-30, 1e30)),
+            **{"steps": (0 if self.refit else 1, math.inf), "freeze": (-1, math.inf)},
+            **{"interpolation": (0, 1)},
+            **{"batch_size": (2, math.inf), "momentum": (0, 0.9999), "holdout": (0, 0.9)},
+        }
+        for name, (least, most) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                wanted = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+                raise InputError(f"{name}={value} is out of range; give {wanted}")
+        choices = {"optimizer": ("adamw", "sgd"), "schedule": ("cosine", "step")}
+        choices["keep"] = ("last", "best")
+        for name, known in choices.items():
+            choose(name, getattr(self, name), dict.fromkeys(known))
+        if self.interpolation and not (self.refit and self.weights):
+            raise InputError(
+                f"interpolation={self.interpolation} goes back to pretrained weights, for the "
+                "refit; give weights, and refit"
+            )
+        if self.val_split is not None and self.holdout:
+            raise InputError(
+                f"val_split={self.val_split!r} and holdout={self.holdout}: give one of them"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Recipe":
+        """Build from the ``recipe`` entry of a run's ``config.json``; unknown entries are dropped.
+
+        Records of schema 1, whose parts' options were fields of the recipe, are read too.
+
+        Raises:
+            InputError: if a value is not of the field's type.
+        """
+        values = _from_schema_1(values) if "max_weight" in values else values
+        found = {}
+        for name, kind in get_type_hints(cls).items():
+            if name not in values:
+                continue
+            value = values[name]
+            if value is None and kind is float:
+                value = math.inf  # JSON has no infinity; write_json makes it null
+            kinds = get_args(kind) if get_origin(kind) is not dict else ()
+            kinds = kinds or (kind,)  # of int | None, or of int
+            # type(), not isinstance(): true is not a number. JSON may write 1.0 as 1.
+            if type(value) not in kinds and not (type(value) is int and float in kinds):
+                wanted = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+                raise InputError(f"recipe: {name} is {quote(value)}; give {wanted}")
+            if type(value) is float and math.isnan(value):
+                raise InputError(f"recipe: {name} is not a number; give one")
+            found[name] = value
+        if "head_options" in found:  # 0.3.0 could fuse pairs of images, in training alone
+            options = found["head_options"].items()
+            found["head_options"] = {name: value for name, value in options if name != "pairs"}
+        return cls(**found)
+
+
+def from_fit(recipe: dict) -> bool:
+    """Whether these are a recipe's fields, not the settings of somebody's own loop."""
+    return {"data", "sampler", "loss", "diversity"} <= recipe.keys()
+
+
+def _from_schema_1(values: dict) -> dict:
+    """Move the options of parts from the recipe's own fields into dictionaries."""
+
+    def taken(*names: str) -> dict:
+        return {name: values[name] for name in names if name in values}
+
+    out = {key: value for key, value in values.items() if key != "momentum"}
+    if values.get("sampler") == "group":
+        out["sampler_options"] = taken("ridge", "share", "uniform")
+    if str(values.get("loss")).startswith("dgb"):
+        out["loss_options"] = taken("strength", "momentum", "max_weight")
+    heads = {"attention": ("kappa", "tau"), "dem": ("alpha", "kappa", "tau")}
+    out["head_options"] = taken(*heads.get(values.get("diversity"), ()))
+    if values.get("data_seed"):
+        out["data_options"] = {"seed": values["data_seed"]}
+    return out
+
+
+# As published comparisons on these benchmarks train: ResNet-50 from ImageNet, 224 pixels, batches
+# of 32, SGD at 0.02, a tenth of that after 5 and 7 of 8 epochs, warm-up, clipped gradients.
+_USUAL = Recipe(
+    backbone="resnet50",
+    weights="IMAGENET1K_V1",
+    image_size=224,
+    augment="strong",
+    batch_size=32,
+    optimizer="sgd",
+    lr=0.02,
+    backbone_lr=1.0,
+    weight_decay=1e-4,
+    schedule="step",
+    epochs=8,
+    warmup=500,
+)
+# What the photos of the VOC-LT proxy chose on their validation split; see README.
+_METHOD = {
+    "sampler": "group-late",
+    "loss": "dgb",
+    "loss_options": {"strength": 0.5},
+    "refit": True,
+    "interpolation": 0.5,
+}
+# The distribution-balanced loss as its paper sets it on each benchmark.
+_DB = {"voc-lt": {"mu": 0.3, "lam": 5.0}, "coco-lt": {"mu": 0.2, "lam": 2.0}}
+
+# Photos with pretrained weights, as README's "Real photos" has them.
+_PHOTOS = Recipe(
+    data="folder",
+    backbone="mobilenet_v2",
+    weights="DEFAULT",
+    image_size=160,
+    augment="strong",
+    steps=240,
+    batch_size=32,
+    lr=2e-3,
+    backbone_lr=0.1,
+    validate_every=1000,
+)
+
+PRESETS = {
+    "photos": replace(_PHOTOS, **_METHOD),
+    "photos-frozen": replace(
+        _PHOTOS, freeze=-1, image_size=224, augment="light", steps=300, batch_size=64
+    ),
+} | {
+    name: replace(_USUAL, data=data, **changes)
+    for data in ("voc-lt", "coco-lt")
+    for name, changes in (
+        (f"{data}-resnet50", {}),
+        (f"{data}-resnet50-class-aware", {"sampler": "class-aware"}),
+        (
+            f"{data}-resnet50-db",
+            {"sampler": "class-aware", "loss": "db", "loss_options": _DB[data]},
+        ),
+        (f"{data}-resnet50-method", _METHOD),
+    )
+}
+
+
+def preset(name: str) -> Recipe:
+    """Return one of the :data:`PRESETS` by name.
+
+    Raises:
+        InputError: for an unknown name.
+
+    Example:
+        >>> preset("voc-lt-resnet50").lr
+        0.02
+    """
+    return choose("recipe", name, PRESETS)

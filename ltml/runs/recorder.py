@@ -1,0 +1,351 @@
+"""Record a training as a run: gradients, scores and the result, from any loop."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from ltml.core.devices import device_name
+from ltml.core.errors import InputError
+from ltml.core.files import write_atomically, write_csv, write_json
+from ltml.core.labels import GROUPS, LabelMatrix
+from ltml.core.ledger import GradientLedger, gradient_imbalance
+from ltml.core.metrics import average_precision, group_map
+from ltml.core.ranks import Ranks
+from ltml.runs.run import METRICS, PER_CLASS, SCHEMA, VALIDATION, Run, read_config
+
+
+LOCK = ".lock"
+# Everything that ltml writes into a run's folder; nothing else in it is ever deleted.
+WRITTEN = ("config.json", "metrics.csv", "per_class.csv", "summary.json", "model.pt")
+WRITTEN += ("stages.csv", "features.npz", "interference.npz")
+WRITTEN += ("checkpoint.pt", "checkpoint.previous.pt")
+
+
+class Recorder:
+    """Record the run of a training loop of your own; plots, reports and comparisons then read it.
+
+    One ``watch`` a step, before ``backward``; one ``epoch`` at the end of each epoch. Under
+    ``torch.distributed`` every process calls both, gradients are averaged over the processes (as
+    DistributedDataParallel averages them), and the first one writes. Each process passes the scores
+    of the whole test split to ``epoch``.
+
+    Args:
+        out: folder to write.
+        labels: ``(N, C)`` training labels: a LabelMatrix, or what makes one.
+        name: of the data, for tables and reports.
+        settings: recorded in the run's ``config.json`` as its recipe, such as
+            ``{"loss": "bce", "seed": 1}``.
+        device: where logits live.
+        interference: also record how the classes' gradients meet in the shared features; needs
+            ``recorder.ledger.watch_classifier(weight)``.
+        overwrite: replace a run that ``out`` holds.
+
+    Attributes:
+        ledger: the :class:`~ltml.GradientLedger` behind :meth:`watch`; give it the classifier with
+            ``recorder.ledger.watch_classifier(weight)`` to record its gradient as well.
+
+    Raises:
+        InputError: on entering, if ``out`` holds a run (without ``overwrite``) or other files.
+
+    Example:
+        >>> import tempfile
+        >>> labels = LabelMatrix([[1, 0], [1, 0], [0, 1], [1, 1]], ["person", "sheep"])
+        >>> logits = torch.zeros(4, 2, requires_grad=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with Recorder(f"{folder}/mine", labels) as recorder:
+        ...         recorder.watch(logits, labels.dense())
+        ...         logits.sigmoid().sum().backward()
+        ...         row = recorder.epoch(scores=logits, targets=labels.dense())
+        ...     run = Run.load(f"{folder}/mine")
+        >>> run.classes[["class", "count", "ap", "grad_pos"]]
+            class  count    ap  grad_pos
+        0  person      3  0.75      0.75
+        1   sheep      2  0.50      0.50
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        labels: LabelMatrix,
+        *,
+        name: str = "custom",
+        settings: dict | None = None,
+        device: str | torch.device = "cpu",
+        interference: bool = False,
+        overwrite: bool = False,
+    ):
+        self.out, self.labels, self.overwrite = Path(out), LabelMatrix(labels), overwrite
+        self.ranks = Ranks.current()
+        self.ledger = GradientLedger(
+            self.labels.num_classes, device=device, interference=interference
+        )
+        self.config = {
+            "schema": SCHEMA,
+            "recipe": dict(settings or {}),
+            "data": {
+                "name": name,
+                "train_images": len(self.labels),
+                "test_images": 0,
+                "labels_per_image": round(self.labels.cardinality, 4),
+                "class_names": list(self.labels.class_names),
+            },
+        }
+        self.summary: dict = {}  # what the caller adds to the run's summary
+        self.step, self.seconds, self._began = 0, 0.0, time.perf_counter()
+        self._ended_at = 0  # step of the last epoch's end
+        self._loss: Tensor | float = 0.0  # of the epoch so far
+        self._metrics: list[dict] = []  # a row per epoch
+        self._ap, self._gradients = [], []  # per epoch (2, C) of test and validation; (3, C)
+        self._interference = []  # per epoch norms (C,) and cosines (C, C) of the classes' dL/df
+        self._stages: dict[str, dict] = {}  # columns of each network that the training ends with
+        self._absent: list[str] = []
+
+    def __enter__(self) -> "Recorder":
+        if self.ranks.first:
+            check_folder(self.out, overwrite=self.overwrite)
+            self._claim = claimed(self.out)
+            self._claim.__enter__()
+            self.begin()
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if self.ranks.first:
+            try:
+                if kind is None:
+                    self.finish()
+            finally:
+                self._claim.__exit__(kind, error, traceback)
+
+    def begin(self) -> None:
+        """Clear the folder of what ltml wrote there before, and nothing else; write the config."""
+        for name in WRITTEN:
+            (self.out / name).unlink(missing_ok=True)
+        write_json(self.out / "config.json", self.config)
+
+    def watch(
+        self, logits: Tensor, targets: Tensor, *, loss: Tensor | None = None, scale=None
+    ) -> None:
+        """Record the gradient that the next backward pass brings to these logits, and its loss.
+
+        Args:
+            logits: ``(B, C)``, part of the graph that the loss is computed from.
+            targets: ``(B, C)`` in [0, 1].
+            loss: the scalar loss, for the column ``train_loss``.
+            scale: a GradScaler, or the factor that the loss is multiplied with before ``backward``.
+        """
+        self.ledger.watch(logits, targets, scale=scale)
+        self.add_step(float("nan") if loss is None else loss.detach())
+
+    def add_step(self, loss: Tensor | float) -> None:
+        """Count a step whose gradient the ledger has been given."""
+        self._loss = self._loss + loss
+        self.step += 1
+
+    def epoch(
+        self,
+        scores: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        val_scores: Tensor | None = None,
+        val_targets: Tensor | None = None,
+    ) -> dict:
+        """End an epoch: read the ledger, score what was evaluated, and write the tables.
+
+        Args:
+            scores: ``(N, C)`` logits or probabilities on the test split; None: not evaluated.
+            targets: ``(N, C)`` of 0 and 1.
+            val_scores: the same on the validation split.
+            val_targets: ``(N, C)`` of 0 and 1.
+
+        Returns:
+            the epoch's row of ``metrics.csv``.
+        """
+        none = np.full(self.labels.num_classes, np.nan)
+        test = none if scores is None else average_precision(scores, torch.as_tensor(targets))
+        if scores is not None:
+            held = np.asarray(torch.as_tensor(targets).sum(0).cpu())
+            names = self.labels.class_names
+            self.config["data"]["test_images"] = len(targets)
+            self.config["data"]["test_counts"] = [int(n) for n in held]
+            self._absent = [name for name, n in zip(names, held, strict=True) if n == 0]
+        groups = self.labels.groups()
+        steps, device = self.step - self._ended_at, self.ledger.sums.device
+        loss = self.ranks.mean(
+            torch.as_tensor(self._loss, dtype=torch.float32, device=device)
+        ).item()
+        loss = loss / steps if steps else math.nan
+        row = {"epoch": len(self._metrics) + 1, "step": self.step, "train_loss": loss}
+        row |= group_map(test, groups)
+        if val_scores is not None:
+            val = average_precision(val_scores, torch.as_tensor(val_targets))
+            row |= {f"val_{name}": value for name, value in group_map(val, groups).items()}
+        self.ranks.mean(self.ledger.sums)
+        self.ledger.sums[3:] /= self.ranks.size  # of squares, which DDP's mean makes smaller twice
+        record = self.ledger.read()
+        self._metrics.append(row)
+        self._ap.append(np.stack([test, none if val_scores is None else val]))
+        gradients = np.stack([record.positive, record.negative, record.weight])
+        if not steps:  # nothing was watched, so nothing is known
+            gradients[:] = np.nan
+        self._gradients.append(gradients)
+        if record.interference is not None:
+            self._interference.append((record.norms, record.cosines))
+        self._loss, self._ended_at = 0.0, self.step
+        self.seconds = time.perf_counter() - self._began
+        if self.ranks.first:
+            metrics, per_class = self.tables()
+            write_csv(self.out / "metrics.csv", metrics)
+            write_csv(self.out / "per_class.csv", per_class)
+            if self._interference:
+                write_atomically(self.out / "interference.npz", self._write_interference)
+        return row
+
+    @property
+    def epochs(self) -> int:
+        """Epochs recorded so far."""
+        return len(self._metrics)
+
+    def stage(self, classifier: str, column: str, scores: Tensor, targets: Tensor) -> None:
+        """Note the AP of one of the networks that a training ends with, for ``stages.csv``."""
+        row = self._stages.setdefault(classifier, {"class": self.labels.class_names})
+        row |= {"group": self.labels.group_of_class(), "count": self.labels.counts}
+        row[column] = average_precision(scores, targets)
+        if self.ranks.first:
+            tables = {name: pd.DataFrame(row) for name, row in self._stages.items()}
+            stages = pd.concat(tables, names=["classifier", None]).reset_index(level=0)
+            write_csv(self.out / "stages.csv", stages)
+
+    def _write_interference(self, path: Path) -> None:
+        norm, cosine = (np.stack(values) for values in zip(*self._interference, strict=True))
+        found = {"epoch": np.arange(1, len(norm) + 1), "class_names": self.labels.class_names}
+        with path.open("wb") as file:  # numpy would add .npz to a name
+            np.savez_compressed(file, **found, norm=norm, cosine=cosine.astype(np.float32))
+
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The run's metrics and per-class table so far."""
+        metrics = pd.DataFrame(self._metrics)
+        validated = "val_mAP" in metrics
+        epochs, C = len(metrics), self.labels.num_classes
+        ap, gradients = np.stack(self._ap), np.stack(self._gradients)  # (E, 2, C), (E, 3, C)
+        columns = {
+            "epoch": np.repeat(metrics.epoch, C),
+            "class": np.tile(self.labels.class_names, epochs),
+            "group": np.tile(self.labels.group_of_class(), epochs),
+            "count": np.tile(self.labels.counts, epochs),
+            "ap": ap[:, 0].ravel(),
+            **{name: gradients[:, i].ravel() for i, name in enumerate(PER_CLASS[-3:])},
+        } | ({"val_ap": ap[:, 1].ravel()} if validated else {})
+        return metrics[METRICS + VALIDATION * validated], pd.DataFrame(columns)
+
+    def run(self) -> Run:
+        """The run so far; its summary is still empty."""
+        return Run(self.out, self.config, *self.tables(), summary={})
+
+    def finish(self) -> None:
+        """Write the result, ``summary.json``, without which a run is not finished."""
+        if not self._metrics:
+            raise InputError(f"run {str(self.out)!r} has no epoch; call recorder.epoch(...)")
+        write_json(self.out / "config.json", self.config)  # the test split is known by now
+        total = np.stack(self._gradients)[:, :2].sum((0, 1))
+        last = self._metrics[-1]
+        write_json(
+            self.out / "summary.json",
+            {
+                **{name: last[name] for name in ("mAP", *GROUPS)},
+                "gradient_imbalance": gradient_imbalance(total),
+                "seconds": round(self.seconds, 2),
+                "steps": self.step,
+                "torch": torch.__version__,
+                "device": device_name(self.ledger.sums.device),
+                "classes_without_positives": self._absent,
+                **self.summary,
+            },
+        )
+
+    def state_dict(self) -> dict:
+        """Everything that :meth:`load_state_dict` needs to go on exactly."""
+        return {
+            "step": self.step,
+            "ended_at": self._ended_at,
+            "seconds": time.perf_counter() - self._began,
+            "loss": torch.as_tensor(self._loss),
+            "sums": self.ledger.sums,
+            "metrics": self._metrics,
+            "ap": [torch.from_numpy(ap) for ap in self._ap],
+            "gradients": [torch.from_numpy(gradients) for gradients in self._gradients],
+            "interference": [tuple(map(torch.from_numpy, pair)) for pair in self._interference],
+            "summary": self.summary,
+            "absent": self._absent,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a saved state."""
+        self.step, self._ended_at = state["step"], state["ended_at"]
+        self._began = time.perf_counter() - state["seconds"]
+        self._loss = state["loss"].to(self.ledger.sums.device)
+        self.ledger.sums.copy_(state["sums"])
+        self._metrics, self.summary = list(state["metrics"]), dict(state["summary"])
+        self._absent = list(state.get("absent", []))  # not in a state of before 0.4.0
+        self._ap = [ap.numpy() for ap in state["ap"]]
+        self._gradients = [gradients.numpy() for gradients in state["gradients"]]
+        self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]
+
+
+def check_folder(out: Path, *, overwrite: bool) -> None:
+    """Raise unless a run can be written to a folder.
+
+    Raises:
+        InputError: if it holds another run, and ``overwrite`` is not set; or other files.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out {str(out)!r} is a file; give a folder")
+    held = {path.name for path in out.iterdir()} - {LOCK} if out.is_dir() else set()
+    if not held:
+        return
+    try:
+        read_config(out)
+    except InputError:
+        raise InputError(
+            f"out {str(out)!r} holds other files ({sorted(held)[0]}); give a new folder"
+        ) from None
+    if not overwrite:
+        raise InputError(
+            f"out {str(out)!r} holds another run; give a new folder, resume it (--resume), or "
+            "replace it (--overwrite)"
+        )
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make a run's folder, and keep it to this process; the system lets go of it if we die.
+
+    Raises:
+        InputError: if another training writes there, or the folder cannot be made.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"out {str(folder)!r} is being written by another training; give a new folder, "
+            "or wait for it to end"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"out {str(folder)!r} cannot be written ({error.strerror}); give another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # Windows deletes it on release
+            (folder / LOCK).unlink(missing_ok=True)
+        lock.release()

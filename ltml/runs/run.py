@@ -1,0 +1,336 @@
+"""What a training leaves on disk. Everything that is plotted is plotted from it."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ltml.core.errors import InputError
+from ltml.core.files import check_class_names, quote, read_json
+from ltml.core.labels import GROUPS
+from ltml.runs.recipe import Recipe, from_fit
+
+if TYPE_CHECKING:
+    import torch
+
+    from ltml.training.predict import ImageModel
+
+# torch is imported by the methods that use a model: a table of runs need not wait for it.
+
+
+SCHEMA = 3  # version of the files below; raised when a reader of the old ones would be misled
+METRICS = ["epoch", "step", "train_loss", "mAP", *GROUPS]
+VALIDATION = [f"val_{name}" for name in ("mAP", *GROUPS)]  # with a validation split
+PER_CLASS = ["epoch", "class", "group", "count", "ap", "grad_pos", "grad_neg", "grad_weight"]
+_TYPES = {"epoch": int, "step": int, "count": int, "class": str, "group": str}
+_DATA = {"name": str, "train_images": int, "test_images": int, "class_names": list}
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished training, read from its folder.
+
+    ``config.json`` holds the recipe and a description of the data, ``metrics.csv`` a row per epoch,
+    ``per_class.csv`` a row per epoch and class, ``summary.json`` the result, ``model.pt`` the
+    weights. APs and mAPs are fractions in [0, 1]; they are NaN in epochs that were not evaluated.
+
+    Args:
+        path: the folder.
+        config: ``{"schema": ..., "recipe": {...}, "data": {...}}``.
+        metrics: columns epoch, step, train_loss, mAP, head, medium, tail; with a validation split
+            also val_mAP, val_head, val_medium, val_tail.
+        per_class: columns epoch, class, group, count, ap, grad_pos, grad_neg, grad_weight, and
+            val_ap with a validation split; epochs count from 1, and gradients are summed over the
+            epoch.
+        summary: mAP, head, medium, tail, gradient_imbalance, seconds, steps, torch, device, ...
+
+    Example:
+        >>> run = Run.load("figures/records/method")  # doctest: +SKIP
+        >>> run.classes[["class", "count", "ap"]]  # doctest: +SKIP
+        >>> run.predict("photos/")  # doctest: +SKIP
+    """
+
+    path: Path
+    config: dict
+    metrics: pd.DataFrame
+    per_class: pd.DataFrame
+    summary: dict
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Read a run's folder.
+
+        Raises:
+            InputError: if it is missing, holds no finished run or one of a later schema, or if a
+                file in it is damaged.
+        """
+        path = Path(path)
+        config = read_config(path)
+        metrics = _read_table(path / "metrics.csv", METRICS)
+        per_class = _read_table(path / "per_class.csv", PER_CLASS)
+        sizes = per_class.groupby("epoch").size()
+        if metrics.empty or sizes.nunique() != 1 or sizes.index.tolist() != metrics.epoch.tolist():
+            raise InputError(
+                f"{str(path / 'metrics.csv')!r} and per_class.csv beside it hold different epochs "
+                "or classes; train again"
+            )
+        summary = _read_json(path / "summary.json")
+        for name in ("mAP", *GROUPS, "gradient_imbalance", "seconds", "steps"):
+            if not isinstance(summary.get(name), int | float | None):
+                raise InputError(
+                    f"{str(path / 'summary.json')!r}: {name} is {quote(summary[name])}; train again"
+                )
+        return cls(path, config, metrics, per_class, summary)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def recipe(self) -> dict:
+        """The recipe's fields; empty for a loop of one's own, see :class:`ltml.Recorder`."""
+        return self.config["recipe"]
+
+    @property
+    def setting(self) -> str:
+        """The data, and the recipe but for seed, device and compile, as JSON: runs that share it
+        are seeds of one result. A loop of your own without settings shares it with no other."""
+        recipe = {k: v for k, v in self.recipe.items() if k not in ("seed", "device", "compile")}
+        data = dict(self.config["data"])
+        if recipe.get("holdout"):  # cut by the seed, so of nearly the same size
+            data |= {"train_images": None, "labels_per_image": None}
+        whole = [recipe or str(self.path), data]
+        return json.dumps(whole, sort_keys=True, default=str)
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """A row per class, by descending count: class, group, count, ap (last epoch), and the
+        gradients grad_pos, grad_neg, grad_weight summed over the run."""
+        return self._classes.copy()  # the caller's own
+
+    @cached_property
+    def _classes(self) -> pd.DataFrame:
+        table = self.per_class
+        last = table[table.epoch == table.epoch.max()]
+        sums = table.groupby("class", sort=False)[["grad_pos", "grad_neg", "grad_weight"]]
+        out = last[["class", "group", "count", "ap"]].merge(
+            sums.sum(min_count=1), left_on="class", right_index=True
+        )
+        return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
+
+    @property
+    def stages(self) -> pd.DataFrame:
+        """With a refit, a row per network that the training ended with and class: classifier (own,
+        refit, interpolated), class, group, count, ap, and val_ap with a validation split."""
+        path = self.path / "stages.csv"
+        if not path.is_file():
+            return pd.DataFrame(columns=["classifier", "class", "group", "count", "ap"])
+        return pd.read_csv(path, keep_default_na=False, na_values={"ap": [""], "val_ap": [""]})
+
+    @property
+    def scored_by_chance(self) -> list[str]:
+        """Classes that have an AP, and count in the means, but no training image."""
+        table = self._classes
+        return table["class"][(table["count"] == 0) & table.ap.notna()].tolist()
+
+    def __repr__(self) -> str:
+        found = ", ".join(
+            f"{name} {100 * self.summary[name]:.1f}"
+            for name in ("mAP", *GROUPS)
+            if self.summary.get(name) is not None
+        )
+        return f"Run({str(self.path)!r}, {len(self.metrics)} epochs{': ' * bool(found)}{found})"
+
+    def _repr_html_(self) -> str:
+        return table_of([self]).to_html(index=False, na_rep="-")
+
+    def state_dict(self) -> "dict[str, torch.Tensor]":
+        """The model's weights, on the CPU."""
+        import torch
+
+        if not (self.path / "model.pt").is_file():
+            raise InputError(f"run {self.name!r} has no model.pt; train it again")
+        return torch.load(self.path / "model.pt", map_location="cpu", weights_only=True)
+
+    def model(self, *, device: str = "cpu") -> "ImageModel":
+        """Return the trained network, ready for images as people have them.
+
+        It takes uint8 images, or float ones in [0, 1], of any size: ``(B, 3, H, W)`` or
+        ``(3, H, W)``. It resizes and normalises them as in training, and returns logits
+        ``(B, C)``, classes in the order of ``config["data"]["class_names"]``.
+
+        Raises:
+            InputError: if the weights are missing, damaged or of another network.
+        """
+        from ltml.training.predict import load_model
+
+        return load_model(self, device=device)
+
+    def predict(
+        self,
+        images,
+        *,
+        device: str = "auto",
+        batch_size: int = 64,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Return each image's probability of each class.
+
+        Args:
+            images: a path, a folder (its image files, in sorted order), an array or PIL image; or
+                several of them; or a :class:`~ltml.Split`.
+            device: auto (cuda, else mps, else cpu), or a torch device.
+            batch_size: images at a time.
+            progress: show a progress bar.
+
+        Returns:
+            a row per image, named by its path or number, and a column per class; NaN for an image
+            that cannot be decoded, which is logged.
+
+        Raises:
+            InputError: if a file is missing, none can be decoded, or the run has no weights.
+        """
+        from ltml.training.predict import predict
+
+        return predict(self, images, device=device, batch_size=batch_size, progress=progress)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the model for use without ltml, and check what was written against it.
+
+        Args:
+            path: ``*.onnx`` for ONNX (needs the onnx package), ``*.pt2`` for
+                :func:`torch.export.save`. The program takes float images in [0, 1],
+                ``(B, 3, S, S)`` of the run's image size, and returns logits ``(B, C)``.
+
+        Raises:
+            InputError: for another ending, or a package that is missing.
+        """
+        from ltml.training.predict import export
+
+        return export(self, Path(path))
+
+
+def table_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """Tabulate runs, a row each: what was trained, mAPs in percent, gradient imbalance, seconds.
+
+    With validation splits, ``val_mAP`` is that of the epoch that was kept. What a run does not hold
+    is NaN.
+    """
+    rows = []
+    for run in runs:
+        row = {"run": run.name, "data": run.config["data"]["name"]}
+        row |= {name: run.recipe.get(name) for name in ("sampler", "loss", "diversity", "seed")}
+        for name in ("mAP", *GROUPS):
+            share = run.summary.get(name)
+            row[name] = float("nan") if share is None else round(100 * share, 2)
+        if "val_mAP" in run.metrics:
+            kept = None if run.recipe.get("refit") else run.summary.get("kept_epoch")
+            kept = kept or run.metrics.epoch.iloc[-1]  # a refit is scored in the last
+            val = run.metrics.set_index("epoch").val_mAP[kept]
+            row["val_mAP"] = round(100 * val, 2)
+        row |= {name: run.summary.get(name) for name in ("gradient_imbalance", "seconds")}
+        rows.append(row)
+    return pd.DataFrame(rows).round({"gradient_imbalance": 2, "seconds": 1})
+
+
+def find_runs(
+    runs: Run | str | Path | Iterable[Run | str | Path],
+) -> tuple[list[Run], list[str]]:
+    """Load runs, and say which cannot be read.
+
+    Args:
+        runs: runs, folders of runs, or folders that hold folders of runs; one or several.
+
+    Returns:
+        the runs, and a sentence for each that cannot be read.
+    """
+    found, problems = [], []
+    for item in [runs] if isinstance(runs, Run | str | os.PathLike) else runs:
+        if isinstance(item, Run):
+            found.append(item)
+            continue
+        path = Path(item)
+        folders = sorted(p.parent for p in path.glob("*/config.json"))
+        for folder in folders if folders and not (path / "config.json").exists() else [path]:
+            try:
+                found.append(Run.load(folder))
+            except InputError as error:
+                problems.append(str(error))
+    return found, problems
+
+
+def read_config(path: Path) -> dict:
+    """Read ``config.json`` of a run, finished or not.
+
+    Raises:
+        InputError: if the folder is missing, holds no run or one of a later schema, or a value is
+            not of the type that training writes.
+    """
+    if not path.is_dir():
+        raise InputError(f"run {str(path)!r} is not a folder; give a folder that training wrote")
+    where = repr(str(path / "config.json"))
+    config = _read_json(path / "config.json")
+    recipe, data, schema = config.get("recipe"), config.get("data"), config.get("schema")
+    if type(schema) is not int or schema < 1 or not isinstance(recipe, dict):
+        raise InputError(f"{where} was not written by ltml; give a run")
+    if schema > SCHEMA:
+        raise InputError(
+            f"{where} has schema {quote(schema)}, this ltml reads up to {SCHEMA}; update ltml"
+        )
+    try:
+        read = Recipe.from_dict(recipe) if from_fit(recipe) else None
+    except InputError as error:
+        raise InputError(f"{where}: {error}, or train again") from None
+    if read and schema < SCHEMA:  # whatever the version, one form for all readers
+        config["recipe"] = asdict(read)
+    for name, kind in _DATA.items():
+        if not isinstance(data, dict) or type(data.get(name)) is not kind:
+            raise InputError(f"{where}: data has no {name} of type {kind.__name__}; train again")
+    check_class_names(data["class_names"], where=f"{where}: data")
+    return config
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise InputError(
+            f"run {str(path.parent)!r} has no {path.name}; it is not a run, or has not finished "
+            "(ltml train --resume goes on with it)"
+        )
+    try:
+        content = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}; train again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{str(path)!r} holds no JSON object; train again")
+    return content
+
+
+def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a table that training wrote; every number must be one, and no row may be cut off."""
+    if not path.is_file():
+        raise InputError(f"run {str(path.parent)!r} has no {path.name}; it is not a whole run")
+    numbers = [name for name in (*columns, *VALIDATION, "val_ap") if name not in _TYPES]
+    try:
+        table = pd.read_csv(
+            path,
+            dtype=_TYPES | dict.fromkeys(numbers, float),
+            keep_default_na=False,
+            na_values={name: [""] for name in numbers},
+        )
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() not in (b"\n", b"\r"):
+                raise ValueError("its last line is cut off")
+        if lacking := [name for name in columns if name not in table]:
+            raise ValueError(f"it lacks the column {lacking[0]!r}")
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{str(path)!r} is damaged ({str(error).splitlines()[0]}); train again"
+        ) from error
+    return table

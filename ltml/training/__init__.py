@@ -1,0 +1,1 @@
+"""Networks at work: trained, frozen, re-fitted, and asked about images."""

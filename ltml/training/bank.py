@@ -1,0 +1,138 @@
+"""A bank of feature maps: every image passed once through a frozen backbone."""
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ltml.core.devices import autocast, choose_device, free_memory
+from ltml.data.loader import Loader, not_shown
+from ltml.data.splits import LongTailData, Split
+from ltml.runs.recipe import Recipe
+from ltml.runs.run import Run
+from ltml.training.network import make_backbone
+from ltml.training.setup import completed
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bank(LongTailData):
+    """Hold a data set as the feature maps that a frozen backbone makes of its images.
+
+    Each split's ``images`` are maps ``(N, V, D, h, w)`` in half precision, ``V`` being 2 where a
+    training image and its mirror image are kept.
+
+    Args:
+        name, train, test, val: as of :class:`~ltml.LongTailData`.
+        backbone: that made them.
+        settings: the recipe's fields that describe it.
+    """
+
+    backbone: nn.Module | None = None
+    settings: dict = field(default_factory=dict)
+
+    @cached_property
+    def pooled(self) -> "Bank":
+        """The same bank with every map averaged, ``(N, V, D, 1, 1)``: enough for a linear head."""
+        means = {
+            name: replace(split, images=_averaged(split.images))
+            for name, split in self.splits.items()
+        }
+        return replace(self, **means)
+
+
+@torch.no_grad()
+def bank(
+    source: Recipe | Run | str | Path,
+    data: LongTailData,
+    *,
+    device: str = "auto",
+    progress: bool = True,
+) -> Bank:
+    """Pass every image once through a frozen backbone, and keep the feature maps.
+
+    :func:`ltml.fit` then trains a head on them, with any sampler and loss, in seconds; its run is
+    like any other. Training images are also passed mirrored, where the recipe's augmentation
+    mirrors: that is all the augmentation there is. Maps that would take more than half of the free
+    memory are kept in a temporary file.
+
+    Training a classifier anew on a backbone from plain draws is *decoupled training*.
+
+    Args:
+        source: a trained run, or its folder; or a recipe, whose backbone and weights are taken.
+        data: the data set.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        progress: show progress bars.
+
+    Raises:
+        InputError: if the run has no weights, or an image cannot be decoded.
+
+    References:
+        Decoupling Representation and Classifier for Long-Tailed Recognition (Kang et al., ICLR
+        2020), https://arxiv.org/abs/1910.09217
+
+    Example:
+        >>> import ltml
+        >>> data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=100)
+        >>> maps = bank(ltml.Recipe(), data, progress=False)
+        >>> maps.train.images.shape
+        torch.Size([115, 1, 256, 3, 3])
+    """
+    if isinstance(source, Recipe):
+        recipe, where = completed(source, data.train), choose_device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)  # of a backbone without weights
+            size = recipe.image_size
+            backbone = make_backbone(recipe.backbone, weights=recipe.weights, image_size=size)
+    else:
+        run = source if isinstance(source, Run) else Run.load(source)
+        recipe = Recipe.from_dict(run.recipe)
+        backbone = run.model(device=device).classifier.backbone
+        where = choose_device(device)
+    backbone = backbone.to(where, memory_format=torch.channels_last).eval().requires_grad_(False)
+    splits = {}
+    for name, split in data.splits.items():
+        loader = Loader(
+            split,
+            image_size=recipe.image_size,
+            device=where,
+            augment=recipe.augment if name == "train" else "none",
+            mean=backbone.mean,
+            std=backbone.std,
+            progress=progress,
+        )
+        splits[name] = Split(_maps(backbone, loader, name, progress), split.labels, split.ids)
+    settings = {k: getattr(recipe, k) for k in ("backbone", "weights", "image_size")} | {
+        "freeze": -1
+    }
+    return Bank(data.name, **splits, backbone=backbone.cpu(), settings=settings)
+
+
+def _maps(backbone: nn.Module, loader: Loader, name: str, progress: bool) -> Tensor:
+    """``(N, V, D, h, w)`` float16, in memory or mapped from a temporary file."""
+    maps, done = None, 0
+    index = torch.arange(len(loader.split)).split(64)
+    for views in tqdm(loader.views(index), name, len(index), disable=not_shown(progress)):
+        with autocast(loader.device):
+            found = backbone(views.flatten(0, 1)).half().cpu().unflatten(0, views.shape[:2])
+        if maps is None:
+            maps = _room((len(loader.split), *found.shape[1:]))
+        maps[done : done + len(found)] = found
+        done += len(found)
+    return maps
+
+
+def _averaged(maps: Tensor) -> Tensor:
+    """In single precision; a mapped file is read a part at a time."""
+    return torch.cat([part.float().mean((3, 4), keepdim=True) for part in maps.split(512)])
+
+
+def _room(shape: tuple[int, ...]) -> Tensor:
+    if 2 * np.prod(shape, dtype=float) < free_memory() / 2:
+        return torch.empty(shape, dtype=torch.float16)
+    with tempfile.TemporaryFile() as file:  # without a name, it goes with the last map of it
+        return torch.from_numpy(np.memmap(file, np.float16, "w+", shape=shape))

@@ -1,0 +1,347 @@
+"""Backbones by tested name, from torchvision and timm, and the classifier built on one."""
+
+import importlib.util
+import logging
+import math
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ltml.core.errors import InputError
+from ltml.core.heads import HEADS
+from ltml.core.options import build, choose
+from ltml.data.loader import MEAN, STD
+from ltml.runs.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+# Torchvision's classifiers that are offered: a test holds each one's features to its own logits.
+TORCHVISION = tuple(
+    """
+    alexnet convnext_tiny convnext_small convnext_base convnext_large densenet121 densenet161
+    densenet169 densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3
+    efficientnet_b4 efficientnet_b5 efficientnet_b6 efficientnet_b7 efficientnet_v2_s
+    efficientnet_v2_m efficientnet_v2_l googlenet inception_v3 mnasnet0_5 mnasnet0_75 mnasnet1_0
+    mnasnet1_3 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large regnet_x_400mf regnet_x_800mf
+    regnet_x_1_6gf regnet_x_3_2gf regnet_x_8gf regnet_x_16gf regnet_x_32gf regnet_y_400mf
+    regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf regnet_y_8gf regnet_y_16gf regnet_y_32gf resnet18
+    resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d resnext101_64x4d
+    shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0
+    squeezenet1_1 swin_t swin_s swin_b swin_v2_t swin_v2_s swin_v2_b vgg11 vgg11_bn vgg13 vgg13_bn
+    vgg16 vgg16_bn vgg19 vgg19_bn wide_resnet50_2 wide_resnet101_2
+    """.split()  # noqa: SIM905
+)
+# Their children that come after the feature map, or beside it in training.
+_AFTER = {"avgpool", "dropout", "flatten", "fc", "classifier", "head", "aux1", "aux2", "AuxLogits"}
+
+
+class SmallConvNet(nn.Sequential):
+    """Map images to features with four convolutions: enough for the pictograms, on a CPU.
+
+    Maps ``(B, 3, H, W)`` to ``(B, 256, H / 8, W / 8)``.
+
+    Example:
+        >>> SmallConvNet()(torch.zeros(2, 3, 40, 40)).shape
+        torch.Size([2, 256, 5, 5])
+    """
+
+    mean, std, image_size = MEAN, STD, None
+
+    def __init__(self):
+        layers, channels = [], 3
+        for i, out in enumerate((32, 64, 128, 256)):
+            layers.append(nn.Conv2d(channels, out, 3, padding=1, bias=False))
+            # Pooling first leaves a quarter of the pixels to normalise and rectify.
+            layers += [nn.MaxPool2d(2)] * (i < 3) + [nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+            channels = out
+        super().__init__(*layers)
+
+
+class TimmBackbone(nn.Module):
+    """Return a timm network's last features as a map, with tokens put back on their grid."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` -> ``(B, D, h, w)``."""
+        x = self.model.forward_features(images)
+        if x.ndim == 3:  # (B, tokens, D): class and register tokens first, then row by row
+            x = x[:, getattr(self.model, "num_prefix_tokens", 0) :]
+            rows = round((x.shape[1] * images.shape[2] / images.shape[3]) ** 0.5)
+            return x.mT.unflatten(2, (rows, -1))
+        return x.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "") == "NHWC" else x
+
+
+def make_backbone(
+    name: str = "small", *, weights: str | Path | None = None, image_size: int | None = None
+) -> nn.Module:
+    """Build a backbone that maps ``(B, 3, H, W)`` to a feature map ``(B, D, h, w)``.
+
+    Args:
+        name: ``"small"``; a classifier of torchvision such as ``"resnet50"`` (:data:`TORCHVISION`);
+            or ``"timm/NAME"``, a convolutional network or transformer of timm, such as
+            ``"timm/vit_small_patch14_dinov2.lvd142m"``.
+        weights: a file, either ``.safetensors`` or a ``state_dict`` that :func:`torch.save` wrote
+            (its classifier may have any number of classes: it is dropped); or the name of weights
+            to download: torchvision's, such as ``"DEFAULT"``, or ``"pretrained"`` or a tag of timm.
+        image_size: side of the images in pixels; only some transformers need to know.
+
+    Returns:
+        the backbone. Its ``mean`` and ``std`` (three numbers each) normalise images for it; its
+        ``image_size`` is the one given, else that of its pretrained weights, else None.
+
+    Raises:
+        InputError: if the name, the file or the fit between them is wrong.
+
+    Example:
+        >>> make_backbone("resnet18")(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 512, 2, 2])
+    """
+    file = weights if weights is not None and Path(weights).is_file() else None
+    download = None if file else weights
+    try:
+        if name == "small":
+            backbone, file = SmallConvNet(), weights
+        elif name.startswith("timm/"):
+            backbone = _from_timm(name.removeprefix("timm/"), download, image_size)
+        else:
+            choose("backbone", name, dict.fromkeys(("small", *TORCHVISION, "timm/NAME")))
+            backbone = _from_torchvision(name, download)
+    except (OSError, RuntimeError) as error:  # no network, a full disk, a broken download
+        if download is None:
+            raise
+        raise InputError(
+            f"weights {str(weights)!r} of {name} are no file here and could not be downloaded "
+            f"({str(error).splitlines()[0]}); fetch the file elsewhere and give its path"
+        ) from error
+    if file is not None:
+        _load_file(getattr(backbone, "model", backbone), file)
+    backbone.image_size = image_size or backbone.image_size
+    return backbone
+
+
+def own_size(name: str) -> int | None:
+    """Side of the images that a network of timm was made for; None for other backbones."""
+    if not name.startswith("timm/") or importlib.util.find_spec("timm") is None:
+        return None
+    import timm
+
+    config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    return config.input_size[-1] if config else None
+
+
+def _from_torchvision(name: str, weights: str | None) -> nn.Module:
+    """Take what comes before the pooling of a torchvision classifier, under the same names."""
+    published = torchvision.models.get_model_weights(name)
+    if weights is not None and weights not in published.__members__:
+        raise InputError(
+            f"weights {str(weights)!r} are neither a file nor a name that torchvision has for "
+            f"{name} ({', '.join(published.__members__)})"
+        )
+    inception = name in ("googlenet", "inception_v3")
+    options = {"aux_logits": False, "init_weights": True} if inception and not weights else {}
+    model = torchvision.models.get_model(name, weights=weights, **options)
+    backbone = nn.Sequential()
+    for child, module in model.named_children():
+        if child not in _AFTER:
+            backbone.add_module(child, module)
+    if name.startswith("densenet"):  # its forward applies this one outside any module
+        backbone.features.add_module("relu5", nn.ReLU(inplace=True))
+    # Both expect [-1, 1]; torchvision undoes ImageNet's normalisation inside their forward.
+    backbone.mean, backbone.std = ((0.5,) * 3, (0.5,) * 3) if inception else (MEAN, STD)
+    backbone.image_size = published[weights or "DEFAULT"].transforms().crop_size[0]
+    return backbone
+
+
+@torch.enable_grad()  # which a bank's caller has switched off
+def _from_timm(name: str, weights: str | None, image_size: int | None) -> nn.Module:
+    """Take what comes before the pooling of a timm network."""
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError("timm is missing; install it with: pip install 'ltml[timm]'") from error
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = ", ".join(get_close_matches(architecture, timm.list_models())) or "no similar name"
+        raise InputError(f"backbone 'timm/{name}' is unknown; timm has {near}")
+    if weights not in (None, "pretrained"):
+        name = f"{architecture}.{weights}"
+    # Some transformers resample their positions as images come, others must know the size.
+    for options in ({"dynamic_img_size": True}, {"img_size": image_size}, {}):
+        with suppress(TypeError):  # no such option
+            model = timm.create_model(name, pretrained=bool(weights), num_classes=0, **options)
+            break
+    backbone, config = TimmBackbone(model), timm.data.resolve_model_data_config(model)
+    backbone.mean, backbone.std = config["mean"], config["std"]
+    backbone.image_size = size = image_size or config["input_size"][-1]
+    try:
+        feature_map = backbone.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"backbone 'timm/{name}' makes no feature map of images of {size} px ({error}); give "
+            "another image_size or another backbone"
+        ) from error
+    # Parameters that the map does not depend on are what is left of the classifier.
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(feature_map.sum(), trained, allow_unused=True)
+    unused = {p for p, g in zip(trained, gradients, strict=True) if g is None}
+    for child, module in list(model.named_children()):
+        if (parameters := set(module.parameters())) and parameters <= unused:
+            setattr(model, child, nn.Identity())
+    return backbone.train()
+
+
+def _load_file(backbone: nn.Module, path: str | Path) -> None:
+    """Load what fits of a file, log what was left over, and refuse a foreign one."""
+    try:
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise InputError(f"{error.name} is missing; try: pip install 'ltml[timm]'") from error
+    except Exception as error:  # many kinds, none of them meant for people
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"weights {str(path)!r} cannot be read: {reason}") from error
+    for key in ("state_dict", "model"):  # as training programs wrap it
+        state = state.get(key, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"weights {str(path)!r} hold no state_dict; save model.state_dict()")
+    own = backbone.state_dict()
+    # As saved, from DistributedDataParallel, or a run's own model.pt.
+    prefixes = ("", "module.", "backbone.", "backbone.model.")
+    prefix = max(prefixes, key=lambda p: sum(p + key in state for key in own))
+    state = {key.removeprefix(prefix): value for key, value in state.items()}
+    fits = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    # Old files lack num_batches_tracked, which only counts.
+    if lacking := [k for k in own if k not in fits and not k.endswith("num_batches_tracked")]:
+        raise InputError(
+            f"weights {str(path)!r} do not fit the backbone: {len(lacking)} of {len(own)} entries "
+            f"are missing or of another shape, first {lacking[0]!r}; give weights of this backbone"
+        )
+    backbone.load_state_dict(fits, strict=False)
+    left = ", ".join(key for key in state if key not in fits) or "nothing"
+    log.info("weights %s: %d entries loaded; left (the old classifier): %s", path, len(fits), left)
+
+
+class Classifier(nn.Module):
+    """Join a backbone and a head.
+
+    Args:
+        backbone: maps ``(B, 3, H, W)`` to ``(B, D, h, w)``.
+        head: maps the feature map to logits ``(B, C)``; its ``classifier`` is an ``nn.Linear``.
+        freeze: number of the backbone's first layers that stay as they are: no gradient, and batch
+            norm's statistics at rest; -1: all. A layer is a child of the backbone; of transformers,
+            a block.
+        freeze_norm: keep batch norm's statistics at rest in all layers; its scale and shift are
+            trained.
+
+    Raises:
+        InputError: if the backbone has fewer layers.
+
+    Example:
+        >>> from ltml.core.heads import PooledLinear
+        >>> Classifier(SmallConvNet(), PooledLinear(256, 20))(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 20])
+    """
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, *, freeze: int = 0, freeze_norm: bool = False
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.freeze_norm = freeze_norm
+        layers = _layers(backbone)
+        freeze = len(layers) if freeze == -1 else freeze
+        if not 0 <= freeze <= len(layers):
+            raise InputError(f"freeze={freeze}: the backbone has {len(layers)} layers to freeze")
+        # By name: converting batch norm, for one, puts another module in a layer's place.
+        self._frozen = layers[:freeze]
+        for name in self._frozen:
+            self.backbone.get_submodule(name).requires_grad_(False)
+        if freeze and isinstance(backbone, TimmBackbone):  # positions, added before the blocks
+            for parameter in backbone.model.parameters(recurse=False):
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Set training mode, for all but the frozen layers."""
+        super().train(mode)
+        resting = [self.backbone.get_submodule(name) for name in self._frozen]
+        if self.freeze_norm:
+            resting += [m for m in self.backbone.modules() if isinstance(m, _BatchNorm)]
+        for module in resting:
+            module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` -> logits ``(B, C)``."""
+        return self.head(self.backbone(images))
+
+
+def _layers(backbone: nn.Module) -> list[str]:
+    """Name a backbone's layers, from the images on."""
+    if isinstance(backbone, TimmBackbone):
+        layers = []
+        for name, child in backbone.model.named_children():
+            if name in ("blocks", "stages", "layers"):
+                layers += [f"model.{name}.{i}" for i, _ in child.named_children()]
+            elif any(True for _ in child.parameters()):  # not dropout that is off
+                layers.append(f"model.{name}")
+        return layers
+    layers = [name for name, _ in backbone.named_children()]
+    if len(layers) == 1:  # all of it under one name, as torchvision's "features"
+        layers = [f"{layers[0]}.{n}" for n, _ in backbone.get_submodule(layers[0]).named_children()]
+    return layers
+
+
+def feature_channels(backbone: nn.Module) -> int:
+    """Channels ``D`` of the feature map, found by a trial on a blank image."""
+    training, size = backbone.training, getattr(backbone, "image_size", None) or 64
+    with torch.no_grad():
+        channels = backbone.eval()(torch.zeros(1, 3, size, size)).shape[1]
+    backbone.train(training)
+    return channels
+
+
+def build_model(
+    recipe: Recipe, counts: np.ndarray, num_images: int, backbone: nn.Module | None = None
+) -> Classifier:
+    """Build a recipe's network, with initial weights that its seed decides.
+
+    Args:
+        recipe: names backbone and head.
+        counts: ``(C,)`` training images of each class.
+        num_images: training images.
+        backbone: that is there already; default: built as the recipe says.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if backbone is None:
+            backbone = make_backbone(
+                recipe.backbone, weights=recipe.weights, image_size=recipe.image_size
+            )
+        head = build(
+            choose("diversity", recipe.diversity, HEADS),
+            f"head {recipe.diversity!r}",
+            recipe.head_options,
+            in_channels=feature_channels(backbone),
+            num_classes=len(counts),
+        )
+        # Begin by expecting each class as often as the average one: else most of the gradient that
+        # rare classes ever get is the first epoch's news that labels are rare.
+        prior = min(max(counts.sum() / max(num_images, 1) / len(counts), 1e-3), 0.5)
+        nn.init.constant_(head.classifier.bias, math.log(prior / (1 - prior)))
+    freeze_norm = bool(recipe.freeze_norm)
+    model = Classifier(backbone, head, freeze=recipe.freeze, freeze_norm=freeze_norm)
+    return model.to(memory_format=torch.channels_last)

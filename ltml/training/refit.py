@@ -1,0 +1,69 @@
+"""Evaluate a network, and its second stage: backbone part of the way back, head re-fitted."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ltml.core.discriminant import SharedCovariance, fill
+from ltml.core.ranks import Ranks
+from ltml.data.loader import Loader
+from ltml.training.network import Classifier
+from ltml.training.passes import pooled_features
+
+
+@torch.no_grad()
+def refit(
+    model: Classifier,
+    loader: Loader,
+    *,
+    shrinkage: float | None = None,
+    ranks: Ranks | None = None,
+    progress: bool = False,
+) -> tuple[nn.Module, float]:
+    """Return a copy of a model's head whose classifier is the shared-covariance one.
+
+    Args:
+        model: its backbone is taken as it is.
+        loader: of the training split.
+        shrinkage: of the covariance; None: that of least leave-one-out error.
+
+    Returns:
+        the head, in evaluation mode, and the shrinkage.
+
+    Raises:
+        InputError: if a feature is infinite or NaN.
+    """
+    features, maps = pooled_features(model, loader, ranks=ranks, progress=progress)
+    targets = loader.split.labels.dense()
+    classifier = SharedCovariance(targets.shape[1], features.shape[2])
+    for x, y in zip(features.split(4096), targets.split(4096), strict=True):
+        classifier.update(x, y)
+    if shrinkage is None:
+        shrinkage = classifier.choose_shrinkage(features, targets)
+    weight, bias = classifier.calibrate(features, targets, shrinkage)
+    head = copy.deepcopy(model.head).eval()
+    head.normalize = True
+    fill(head.classifier, weight, bias)
+    if hasattr(head, "attention"):
+        # What a class attends to raises its logits; probabilities need them at the scale that was
+        # calibrated. Attention depends on the classifier's direction alone, so this can be put
+        # right by scaling it.
+        maps = maps.float()
+        pooled = F.linear(F.normalize(maps.mean((2, 3)), dim=1).cpu().to(weight), weight, bias)
+        found = head(maps).cpu().to(weight)
+        mean, spread = found.mean(0), found - found.mean(0)
+        slope = (spread * (pooled - pooled.mean(0))).sum(0) / spread.square().sum(0).clamp(1e-12)
+        bias = pooled.mean(0) + slope * (bias - mean)
+        fill(head.classifier, slope.unsqueeze(1) * weight, bias)
+    return head, shrinkage
+
+
+@torch.no_grad()
+def interpolate(module: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
+    """Move a module's parameters and statistics a share of the way back to a former state."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value), share)

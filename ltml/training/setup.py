@@ -1,0 +1,95 @@
+"""From a recipe's names to its data, its network and its optimiser."""
+
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ltml import data as datasets
+from ltml.data.splits import LongTailData, Split
+from ltml.runs.recipe import Recipe
+from ltml.training.network import own_size
+
+
+def load_data(recipe: Recipe) -> LongTailData:
+    """Load the data set that a recipe names, with its held-out validation split."""
+    options = {name: getattr(recipe, name) for name in ("train_split", "val_split", "test_split")}
+    options = {name: value for name, value in options.items() if value is not None}
+    options |= recipe.data_options
+    if recipe.data == "pictograms" and recipe.image_size is not None:
+        options.setdefault("image_size", recipe.image_size)  # drawn at the size that is wanted
+    return held_out(recipe, datasets.load(recipe.data, root=recipe.root, **options))
+
+
+def held_out(recipe: Recipe, data: LongTailData) -> LongTailData:
+    """Cut the recipe's validation split out of the training images, unless there is one."""
+    if not recipe.holdout or data.val is not None:
+        return data
+    from ltml.data.holdout import with_holdout
+
+    return with_holdout(data, recipe.holdout, seed=recipe.seed)
+
+
+def completed(recipe: Recipe, train: Split) -> Recipe:
+    """Fill in what a recipe leaves to the data and the backbone."""
+    small, drawn = recipe.backbone == "small", isinstance(train.images, Tensor)
+    size = own_size(recipe.backbone) or _suitable_size(train, small)
+    fill = {
+        "image_size": size,
+        "warmup": min(50, steps_of(recipe, train) // 2),
+        "augment": "shift" if drawn and recipe.data == "pictograms" else "light",
+        "lr": 1e-2 if small else 5e-3,
+        "backbone_lr": 0.2 if recipe.weights else 1.0,
+        "freeze_norm": recipe.weights is not None,
+    }
+    return replace(recipe, **{k: v for k, v in fill.items() if getattr(recipe, k) is None})
+
+
+def steps_of(recipe: Recipe, train: Split) -> int:
+    """Count a training's steps; an epoch has as many images as the training split."""
+    if recipe.steps is not None:
+        return recipe.steps
+    return math.ceil(len(train) / recipe.batch_size) * (recipe.epochs or 7)
+
+
+def _suitable_size(split: Split, small: bool) -> int:
+    """Choose the image size: the images' own, at most 224 px (64 for the small network)."""
+    if isinstance(split.images, Tensor):
+        return split.images.shape[-1]
+    most, sides = 64 if small else 224, []
+    for i in range(0, len(split), max(1, len(split) // 32)):
+        item = split.images[i]
+        try:
+            with nullcontext(item) if isinstance(item, Image.Image) else Image.open(item) as image:
+                sides.append(min(image.size))
+        except Exception:  # Pillow raises many kinds over damaged files; the loader will name it
+            continue
+    return int(min(most, np.median(sides))) if sides else most
+
+
+def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Decay matrices and kernels, not biases and normalisation."""
+    groups = []
+    for module, scale in ((model.backbone, recipe.backbone_lr), (model.head, 1.0)):
+        trained = [p for p in module.parameters() if p.requires_grad]
+        for matrices, decay in ((True, recipe.weight_decay), (False, 0.0)):
+            params = [p for p in trained if (p.ndim > 1) == matrices]
+            groups.append({"params": params, "weight_decay": decay, "scale": scale})
+    groups = [group for group in groups if group["params"]]  # a frozen backbone has none
+    options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    options["fused"] = next(model.parameters()).device.type in ("cpu", "cuda")
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=recipe.momentum, **options)
+    return torch.optim.AdamW(groups, **options)
+
+
+def lr_factor(recipe: Recipe, step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step."""
+    warmup = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    if recipe.schedule == "cosine":
+        return warmup * (1 + math.cos(math.pi * step / steps)) / 2
+    return warmup * 0.1 ** ((step >= steps * 5 / 8) + (step >= steps * 7 / 8))
