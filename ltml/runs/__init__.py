@@ -1,0 +1,1 @@
+"""What a training is told, and what it leaves: recipes, runs, and who writes them."""
