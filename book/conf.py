@@ -88,21 +88,19 @@ html_theme_options = {
 }
 
 
-def add_readme(app, page, source):
-    """Take the guide from the README, all but its beginning, with links that hold here."""
-    if page == "guide":
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        text = readme[readme.index("\n## ") :]
-        source[0] += re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", _link, text)
+def link(app, page, source):
+    """Point the guide's links, which hold where the repository is read, to pages of the site."""
+    if page.startswith("guide/"):
+        source[0] = re.sub(r"\]\((\.\./\.\./[^)#]+)(#[^)]*)?\)", _link, source[0])
 
 
 def _link(found) -> str:
-    path = found[1]
+    path, anchor = found[1].removeprefix("../../"), found[2] or ""
     if (ROOT / path).is_dir():
         path = min((ROOT / path).glob("*.ipynb")).relative_to(ROOT).as_posix()
     if path.endswith(".ipynb"):
-        return f"]({path})"
-    return f"](../{path})" if path.endswith(".png") else f"](<path:../{path}>)"
+        return f"](../{path}{anchor})"
+    return found[0] if path.endswith(".png") else f"](<path:../../{path}>)"
 
 
 def spread(app, env, docnames):
@@ -132,6 +130,6 @@ def setup(app):
     mathjax = app.extensions["sphinx-mathjax-offline"]
     mathjax.parallel_read_safe = mathjax.parallel_write_safe = True
     app.connect("env-before-read-docs", spread)
-    app.connect("source-read", add_readme)
+    app.connect("source-read", link)
     app.connect("html-page-context", add_live_figures)
     app.connect("build-finished", add_report)

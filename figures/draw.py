@@ -1,7 +1,7 @@
 """Draw the figures of this folder from the records beside it; `make figures` runs it.
 
 The records are small copies of runs (no weights) and the tables of ablations. The commands that
-make them anew stand in README.md, whose tables are written from the same records.
+make them anew stand in book/guide/results.md, whose tables, and README's, are written from them.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from ltml.core.labels import GROUPS
 from ltml.training import ablation
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
+README, RESULTS = HERE.parent / "README.md", HERE.parent / "book" / "guide" / "results.md"
 
 
 def main() -> None:
@@ -38,8 +38,10 @@ def main() -> None:
     }
     for name, (figure, _) in figures.items():
         plots.save(figure, HERE / name)
-    _replace("ablation", ablation.markdown(table))
-    _replace("photos", photo_rows(photos))
+    rows = photo_rows(photos)
+    _replace(RESULTS, "ablation", ablation.markdown(table))
+    _replace(RESULTS, "all photos", rows)
+    _replace(README, "photos", "\n".join(x for x in rows.splitlines() if "at 160 px" not in x))
 
 
 def photo_rows(table: pd.DataFrame) -> str:
@@ -87,12 +89,12 @@ def _cell(row: pd.Series, measure: str) -> str:
     return f"{row[measure]:.1f}{spread}"
 
 
-def _replace(name: str, block: str) -> None:
-    """Write a table between its two marks in README."""
-    text = README.read_text(encoding="utf-8")
+def _replace(page: Path, name: str, block: str) -> None:
+    """Write a table between its two marks in a page."""
+    text = page.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}: written by make figures -->", f"<!-- end of {name} -->"
     text = f"{text.split(begin)[0]}{begin}\n{block}\n{end}{text.split(end)[1]}"
-    write_atomically(README, lambda part: part.write_text(text, "utf-8"))
+    write_atomically(page, lambda part: part.write_text(text, "utf-8"))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,9 @@ def test_readme_shows_the_committed_table():
     table = pd.read_csv(root / "figures" / "ablation.csv")
     assert list(table) == ablation.COLUMNS
     assert table.groupby(ablation.COLUMNS[:4]).seed.nunique().min() >= 3
-    assert ablation.markdown(table) in (root / "README.md").read_text(encoding="utf-8")
+    assert ablation.markdown(table) in (root / "book" / "guide" / "results.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_each_part_takes_the_options_it_has():

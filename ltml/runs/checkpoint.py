@@ -13,7 +13,6 @@ from torch import Tensor
 from ltml.core.errors import InputError
 from ltml.core.files import write_atomically
 
-
 log = logging.getLogger(__name__)
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"

@@ -21,7 +21,6 @@ from ltml.core.metrics import average_precision, group_map
 from ltml.core.ranks import Ranks
 from ltml.runs.run import METRICS, PER_CLASS, SCHEMA, VALIDATION, Run, read_config
 
-
 LOCK = ".lock"
 # Everything that ltml writes into a run's folder; nothing else in it is ever deleted.
 WRITTEN = ("config.json", "metrics.csv", "per_class.csv", "summary.json", "model.pt")
