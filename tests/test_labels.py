@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -101,8 +102,125 @@ def test_shows_counts_and_not_its_arrays():
         (lambda: LabelMatrix([[0, 1]], ["a", " "]), "class 2 is named ' '"),
         (lambda: LabelMatrix.from_lists([[0], [3]], ["a", "b"]), "image 1 has label 3"),
         (lambda: LabelMatrix.from_lists([[-1]], ["a", "b"]), "label -1"),
+        (lambda: LabelMatrix.from_lists([[0], [0.5]], ["a"]), "image 1 has label .*0.5"),
+        (lambda: LabelMatrix.from_lists([0, 1], ["a", "b"]), "image 0 has label 0; give integers"),
+        (lambda: LabelMatrix([[0, -1]]), "holds -1 at image 0, class 1; give 0 or 1, or NaN"),
+        (lambda: LabelMatrix([["0", "1"]]), "holds '0' at image 0, class 0"),
+        (lambda: LabelMatrix([[None, "yes"]]), "holds 'yes' at image 0, class 1"),
+        (lambda: LabelMatrix([[0, 1], [1]]), "rows of different lengths"),
+        (lambda: LabelMatrix([[0, 1]], unknown=[[0, 1]]), "image 0 holds class 'class 1'.*unknown"),
+        (
+            lambda: LabelMatrix.from_lists([[], [1]], ["a", "b"], unknown=[[0], [1]]),
+            "image 1 holds class 'b'",
+        ),
+        (lambda: LabelMatrix([[0, 1]], unknown=[[0]]), r"shape \(1, 1\), the labels \(1, 2\)"),
+        (lambda: LabelMatrix([[0, 1]], unknown=[[0, None]]), "unknown holds NaN"),
+        (lambda: LabelMatrix([[0, 1]], known=[[0, 2]]), "known holds 2 at image 0, class 1"),
+        (lambda: LabelMatrix([[0]], known=[[1]], unknown=[[0]]), "both given"),
+        (
+            lambda: LabelMatrix.from_lists([[0]], ["a"], known=[[0], []]),
+            r"known has shape \(2, 1\)",
+        ),
+        (lambda: LabelMatrix.from_lists([[0]], ["a"], known=[[1]]), "image 0 has known label 1"),
+        (lambda: LabelMatrix([[0]]).fill_unknown(2), "value is 2"),
     ],
 )
 def test_bad_input_is_named(build, message):
     with pytest.raises(InputError, match=message):
         build()
+
+
+three_states = st.tuples(st.integers(0, 12), st.integers(1, 6)).flatmap(
+    lambda shape: arrays(np.float32, shape, elements=st.sampled_from([0, 1, np.nan]))
+)
+
+
+def forms(Y):
+    """One matrix with unknown entries, as people have it."""
+    objects = np.where(np.isnan(Y), None, Y.astype(object))
+    frame = pd.DataFrame(objects, columns=[f"class {c}" for c in range(Y.shape[1])])
+    full, blank = np.nan_to_num(Y), np.isnan(Y)
+    yield LabelMatrix(Y.astype(np.float16))
+    yield LabelMatrix(torch.tensor(Y).bfloat16())
+    yield LabelMatrix(objects)
+    yield LabelMatrix(frame)
+    yield LabelMatrix(frame.astype("boolean"))
+    yield LabelMatrix(frame.astype("Int64"))
+    yield LabelMatrix(frame.astype("Float64"))
+    yield LabelMatrix(np.ma.masked_array(full, blank))
+    yield LabelMatrix(csr_array(Y))
+    yield LabelMatrix(full, unknown=blank)
+    yield LabelMatrix(full.astype(bool), unknown=torch.tensor(blank))
+    yield LabelMatrix(full, unknown=csr_array(blank))
+    yield LabelMatrix(csr_array(full), known=~blank)
+    yield LabelMatrix(LabelMatrix(full), known=csr_array(~blank))
+    yield LabelMatrix(Y, unknown=blank)
+    yield LabelMatrix(torch.tensor(full).to_sparse(), unknown=pd.DataFrame(blank))
+    lists = [np.flatnonzero(row == 1) for row in Y]
+    names = [f"class {c}" for c in range(Y.shape[1])]
+    yield LabelMatrix.from_lists(lists, names, unknown=map(np.flatnonzero, blank))
+    yield LabelMatrix.from_lists(map(set, lists), names, known=[np.flatnonzero(r) for r in ~blank])
+    yield LabelMatrix.from_lists(lists, names, known=[np.flatnonzero(row == 0) for row in Y])
+
+
+@given(three_states)
+def test_unknown_entries_come_in_every_form(Y):
+    expected = LabelMatrix(Y)
+    assert np.array_equal(expected.dense().numpy(), Y, equal_nan=True)
+    for labels in forms(Y):
+        assert labels == expected
+        assert labels.class_names == expected.class_names
+
+
+@given(three_states, st.data())
+def test_unknown_entries_go_where_the_labels_go(Y, data):
+    labels, blank = LabelMatrix(Y), np.isnan(Y)
+    assert labels.has_unknown == blank.any()
+    assert labels.counts.tolist() == (Y == 1).sum(0).tolist()
+    assert labels.negative_counts.tolist() == (Y == 0).sum(0).tolist()
+    assert labels.known_counts.tolist() == (~blank).sum(0).tolist()
+    assert np.array_equal(labels.unknown.toarray(), blank)
+    assert np.array_equal(labels.known().numpy(), ~blank)
+    assert np.array_equal(labels.fill_unknown().dense().numpy(), np.nan_to_num(Y))
+    assert np.array_equal(labels.fill_unknown(1).dense().numpy(), np.nan_to_num(Y, nan=1))
+    if len(Y):
+        index = data.draw(st.lists(st.integers(0, len(Y) - 1), max_size=20))
+        assert labels.subset(index) == LabelMatrix(Y[index])
+        assert np.array_equal(labels.dense(index).numpy(), Y[index], equal_nan=True)
+        assert labels.dense(index).dtype == labels.dense().dtype
+        other = Y.copy()
+        other[data.draw(st.integers(0, len(Y) - 1)), 0] = 0
+        assert (LabelMatrix(other) == labels) == np.array_equal(other, Y, equal_nan=True)
+
+
+@given(three_states)
+def test_cooccurrence_is_over_the_images_where_the_other_class_is_known(Y):
+    found = LabelMatrix(Y).cooccurrence()
+    for i, j in np.ndindex(found.shape):
+        beside = Y[Y[:, i] == 1, j].astype(float)
+        beside = beside[~np.isnan(beside)]
+        assert found[i, j] == (beside.mean() if len(beside) else 0)
+
+
+def test_shows_what_is_unknown():
+    labels = LabelMatrix([[1, np.nan], [0, 0]], ["cat", "dog"])
+    assert (
+        repr(labels) == "LabelMatrix(2 images, 2 classes: 0 head, 0 medium, 2 tail; 25 % unknown)"
+    )
+    assert "<th>unknown</th>" in labels._repr_html_()
+    assert "unknown" not in LabelMatrix([[1, 0]])._repr_html_()
+
+
+def test_mostly_unknown_labels_are_as_thin_as_what_is_known():
+    N, C, each = 20_000, 1203, 60  # 95 % unknown
+    indices = (np.arange(N)[:, None] + 20 * np.arange(each)) % C
+    known = csr_array((np.ones(N * each, bool), indices.ravel(), np.arange(N + 1) * each))
+    known.resize(N, C)
+    labels = LabelMatrix(csr_array((N, C)), known=known)
+    listed = labels._unknown.listed
+    size = listed.data.nbytes + listed.indices.nbytes + listed.indptr.nbytes
+    assert size < 5.1 * N * each  # bytes
+    assert labels.negative_counts.sum() == N * each
+    assert labels.subset([3, 1]).known().nonzero()[:, 1].tolist() == sorted(indices[3]) + sorted(
+        indices[1]
+    )

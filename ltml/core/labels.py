@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array
 
+from ltml.core.entries import EntrySet, read_lists, read_matrix
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names
 
@@ -16,20 +17,28 @@ GROUPS = ("head", "medium", "tail")
 
 
 class LabelMatrix:
-    r"""Hold the binary label matrix :math:`Y \in \{0, 1\}^{N \times C}` of a data set.
+    r"""Hold the labels of a data set: each class present, absent or unknown on each image.
+
+    An entry is *unknown* where nobody looked: a finding left blank, a category that was not among
+    those verified. Unknown entries are kept thin, as a list of themselves or of all others,
+    whichever is shorter.
 
     Args:
-        Y: ``(N, C)`` of 0 and 1 (or bool): array, tensor, scipy sparse matrix, or another
-            LabelMatrix; row = image, column = class.
+        Y: ``(N, C)`` of 0 and 1 (or bool), NaN, None or NA where unknown: array, tensor, frame,
+            scipy sparse matrix, or another LabelMatrix; row = image, column = class.
         class_names: ``C`` distinct names, in column order. Default: those of ``Y`` if it has any,
             else ``"class 0"``, ``"class 1"``...
+        unknown: ``(N, C)`` of 0 and 1, in any of these forms: which entries are unknown.
+        known: the same, the other way round: which are known. Those of 1 in ``Y`` always are.
 
     Attributes:
-        matrix: ``(N, C)`` :class:`scipy.sparse.csr_array` of int32 ones, with sorted indices.
+        matrix: ``(N, C)`` :class:`scipy.sparse.csr_array` of int32 ones, with sorted indices: the
+            entries that are present.
         counts: ``(C,)`` int64, images of each class.
 
     Raises:
-        InputError: if ``Y`` is not a 0/1 matrix, or the names do not match its columns.
+        InputError: if ``Y`` is not a 0/1 matrix, the names do not match its columns, or an entry is
+            both present and unknown.
 
     Example:
         >>> labels = LabelMatrix([[1, 0], [1, 1], [1, 0]], ["person", "sheep"])
@@ -38,74 +47,80 @@ class LabelMatrix:
         >>> labels.cooccurrence()  # every sheep appears beside a person
         array([[1.        , 0.33333333],
                [1.        , 1.        ]])
+        >>> LabelMatrix([[1, np.nan], [0, 0]]).negative_counts
+        array([1, 1])
     """
 
-    def __init__(self, Y, class_names: Sequence[str] | None = None):
+    def __init__(self, Y, class_names: Sequence[str] | None = None, *, unknown=None, known=None):
         if isinstance(Y, LabelMatrix):
             class_names = Y.class_names if class_names is None else class_names
-            Y = Y.matrix
-        elif not issparse(Y):
-            Y = np.asarray(Y.detach().cpu() if hasattr(Y, "detach") else Y)
-            if Y.ndim != 2:
-                raise InputError(f"Y has shape {Y.shape}; give a matrix (images, classes)")
-        matrix = csr_array(Y, copy=True)  # what follows changes it in place
-        matrix.sum_duplicates()
-        matrix.eliminate_zeros()
-        matrix.sort_indices()
-        wrong = np.flatnonzero(matrix.data != 1)
-        if len(wrong):
-            image = np.searchsorted(matrix.indptr, wrong[0], side="right") - 1
-            raise InputError(
-                f"Y holds {matrix.data[wrong[0]]} at image {image}, class "
-                f"{matrix.indices[wrong[0]]}; give 0 or 1"
-            )
+            ones, blank = Y.matrix, Y._unknown
+        else:
+            ones, blank = read_matrix(Y)
+            if class_names is None and hasattr(Y, "columns") and _are_names(Y.columns):
+                class_names = Y.columns
         if class_names is None:
-            class_names = [f"class {c}" for c in range(matrix.shape[1])]
+            class_names = [f"class {c}" for c in range(ones.shape[1])]
         self.class_names = check_class_names(map(str, class_names), where="class_names")
-        if len(self.class_names) != matrix.shape[1]:
+        if len(self.class_names) != ones.shape[1]:
             raise InputError(
-                f"class_names has {len(self.class_names)} names for {matrix.shape[1]} classes; "
+                f"class_names has {len(self.class_names)} names for {ones.shape[1]} classes; "
                 "give one each"
             )
-        small = (part.astype(np.int32) for part in (matrix.data, matrix.indices, matrix.indptr))
-        self.matrix = csr_array(tuple(small), shape=matrix.shape)
-        self.counts = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
+        self.matrix = csr_array(
+            (ones.data.astype(np.int32, copy=False), ones.indices, ones.indptr), shape=ones.shape
+        )
+        self.counts = np.bincount(ones.indices, minlength=ones.shape[1]).astype(np.int64)
         for array in (self.matrix.data, self.matrix.indices, self.matrix.indptr, self.counts):
             array.setflags(write=False)
+        if unknown is not None or known is not None:
+            given = _given(unknown, known, ones)
+            blank = given if blank is None else blank | given
+        if blank is not None:
+            for image, c in np.argwhere(blank.within(ones))[:1]:
+                raise InputError(
+                    f"image {image} holds class {self.class_names[c]!r}, which is also unknown "
+                    "there; give one of both"
+                )
+        self._unknown = blank if blank is not None and len(blank) else None
 
     @classmethod
     def from_lists(
-        cls, lists: Iterable[Sequence[int]], class_names: Sequence[str]
+        cls,
+        lists: Iterable[Sequence[int]],
+        class_names: Sequence[str],
+        *,
+        unknown: Iterable[Sequence[int]] | None = None,
+        known: Iterable[Sequence[int]] | None = None,
     ) -> "LabelMatrix":
         """Build from the class indices of each image; a repeated index counts once.
 
         Args:
             lists: class indices of each image, 0 to ``C - 1``, possibly none.
             class_names: ``C`` distinct names.
+            unknown: indices of the unknown classes of each image; all others are known.
+            known: indices of the classes that were verified on each image, present or not; all
+                others are unknown.
 
         Raises:
-            InputError: if an index is outside the names, or not an integer.
+            InputError: if an index is outside the names or not an integer, or an entry is both
+                present and unknown.
 
         Example:
             >>> LabelMatrix.from_lists([[0, 2], []], ["cat", "dog", "cow"]).dense()
             tensor([[1, 0, 1],
                     [0, 0, 0]], dtype=torch.uint8)
+            >>> LabelMatrix.from_lists([[0], []], ["cat", "dog"], known=[[0], [1]]).dense()
+            tensor([[1., nan],
+                    [nan, 0.]])
         """
-        rows = [np.unique(np.asarray(row)) for row in lists]
-        for image, row in enumerate(rows):
-            if row.size and row.dtype.kind not in "iu":  # int64 would make 0 of 0.7, and 1 of "1"
-                raise InputError(f"image {image} has label {row[0]!r}; give integers")
-            wrong = row[(row < 0) | (row >= len(class_names))] if row.size else row
-            if wrong.size:
-                raise InputError(
-                    f"image {image} has label {wrong[0]}, outside 0 to {len(class_names) - 1} "
-                    f"({len(class_names)} class names were given)"
-                )
-        indptr = np.concatenate([[0], np.cumsum([row.size for row in rows], dtype=np.int64)])
-        indices = np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64)
-        shape = (len(rows), len(class_names))
-        ones = np.ones(len(indices), np.int32)
-        return cls(csr_array((ones, indices, indptr), shape=shape), class_names)
+        class_names = list(class_names)
+        ones = read_lists(lists, class_names)
+        if unknown is not None:
+            unknown = read_lists(unknown, class_names, "unknown label")
+        if known is not None:
+            known = read_lists(known, class_names, "known label")
+        return cls(ones, class_names, unknown=unknown, known=known)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,23 +137,50 @@ class LabelMatrix:
         """Labels per image, on average; 0 for an empty matrix."""
         return self.matrix.nnz / max(len(self), 1)
 
+    @property
+    def has_unknown(self) -> bool:
+        """Whether any entry is unknown."""
+        return self._unknown is not None
+
+    @property
+    def known_counts(self) -> np.ndarray:
+        """``(C,)`` int64: images of which it is known whether they hold each class."""
+        everywhere = np.full(self.num_classes, len(self))
+        return everywhere - self._unknown.per_column() if self.has_unknown else everywhere
+
+    @property
+    def negative_counts(self) -> np.ndarray:
+        """``(C,)`` int64: images that are known not to hold each class."""
+        return self.known_counts - self.counts
+
+    @property
+    def unknown(self) -> csr_array:
+        """``(N, C)`` pattern of int8 ones at the unknown entries; large where most are unknown."""
+        return self._unknown.pattern() if self.has_unknown else csr_array(self.shape, dtype=np.int8)
+
     def __len__(self) -> int:
         return self.matrix.shape[0]
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(c)} {name}" for name, c in self.groups().items())
+        if self.has_unknown:
+            sizes += f"; {_percent(len(self._unknown), np.prod(self.shape, dtype=float))} unknown"
         return f"LabelMatrix({len(self):,} images, {self.num_classes} classes: {sizes})"
 
     def _repr_html_(self) -> str:
         import pandas as pd
 
         columns = {"class": self.class_names, "group": self.group_of_class(), "images": self.counts}
+        if self.has_unknown:
+            columns["negatives"] = self.negative_counts
+            columns["unknown"] = len(self) - self.known_counts
         table = pd.DataFrame(columns).sort_values("images", ascending=False, kind="stable")
         return f"<p>{escape(repr(self))}</p>{table.to_html(index=False, max_rows=16, border=0)}"
 
     def __eq__(self, other) -> bool:
         same = isinstance(other, LabelMatrix) and self.class_names == other.class_names
-        return same and self.shape == other.shape and not (self.matrix != other.matrix).nnz
+        same = same and self.shape == other.shape and self._unknown == other._unknown
+        return same and not (self.matrix != other.matrix).nnz
 
     __hash__ = None
 
@@ -151,14 +193,40 @@ class LabelMatrix:
         """Labels of the given images (indices, which may repeat, or a mask), in that order."""
         images = np.asarray(images)
         images = np.flatnonzero(images) if images.dtype == bool else images.astype(np.int64)
-        return LabelMatrix(self.matrix[images], self.class_names)
+        part = LabelMatrix(self.matrix[images], self.class_names)
+        if self.has_unknown and len(unknown := self._unknown.rows(images)):
+            part._unknown = unknown
+        return part
+
+    def fill_unknown(self, value: int = 0) -> "LabelMatrix":
+        """Take every unknown entry as absent, or with ``value=1`` as present."""
+        if value not in (0, 1):
+            raise InputError(f"value is {value!r}; give 0 (absent) or 1 (present)")
+        if not self.has_unknown:
+            return self
+        matrix = self.matrix + self._unknown.pattern() if value else self.matrix
+        return LabelMatrix(matrix, self.class_names)
 
     def dense(self, images=None):
-        """``(N, C)`` uint8 tensor of the given images (default: all)."""
+        """``(N, C)`` uint8 tensor of the given images (default: all); where any entry is unknown,
+        float32 with NaN at those."""
         import torch
 
         part = self if images is None else self.subset(images)
-        return torch.from_numpy(part.matrix.astype(np.uint8).toarray())
+        Y = torch.from_numpy(part.matrix.astype(np.uint8).toarray())
+        if not self.has_unknown:  # of the whole: the type does not change from part to part
+            return Y
+        return Y.float().masked_fill_(~part.known(), float("nan"))
+
+    def known(self, images=None):
+        """``(N, C)`` bool tensor of the given images (default: all): where it is known whether a
+        class is present."""
+        import torch
+
+        part = self if images is None else self.subset(images)
+        if not part.has_unknown:
+            return torch.ones(part.shape, dtype=torch.bool)
+        return torch.from_numpy(~part._unknown.dense())
 
     def padded(self):
         """``(N, L)`` int64 class indices, padded with ``C``; L = most labels of an image (>= 1).
@@ -191,12 +259,15 @@ class LabelMatrix:
             normalize: divide row ``i`` by its count.
 
         Returns:
-            ``(C, C)`` float64; row ``i`` = :math:`P(j \mid i)`, the share of images with class
-            ``i`` that also hold ``j`` (rows of absent classes are 0). Without
-            ``normalize`` int64 image counts, with ``counts`` on the diagonal.
+            ``(C, C)`` float64; row ``i`` = :math:`P(j \mid i)`, the fraction of images with class
+            ``i`` that also hold ``j``, among those where ``j`` is known (0 where there are none).
+            Without ``normalize`` int64 image counts, with ``counts`` on the diagonal.
         """
         pairs = (self.matrix.T @ self.matrix).toarray().astype(np.int64)
-        return pairs / np.maximum(self.counts, 1)[:, None] if normalize else pairs
+        of = self.counts[:, None]
+        if normalize and self.has_unknown:
+            of = of - self._unknown.pairs(self.matrix)
+        return pairs / np.maximum(of, 1) if normalize else pairs
 
     def groups(self, *, head: int = 100, tail: int = 20) -> dict[str, np.ndarray]:
         """Split the classes by count ``n``: head ``n >= head``, tail ``n < tail``, medium between.
@@ -227,3 +298,30 @@ class LabelMatrix:
         for name, classes in self.groups().items():
             out[classes] = name
         return out
+
+
+def _given(unknown, known, ones: csr_array) -> EntrySet:
+    """Read which entries are unknown, from either argument."""
+    if unknown is not None and known is not None:
+        raise InputError("unknown and known are both given; give one, the other follows")
+    name, flags = ("unknown", unknown) if known is None else ("known", known)
+    found, blank = read_matrix(flags, name)
+    if blank is not None:
+        raise InputError(f"{name} holds NaN; give 0 or 1 for every entry")
+    if found.shape != ones.shape:
+        raise InputError(f"{name} has shape {found.shape}, the labels {ones.shape}; give the same")
+    if known is None:
+        return EntrySet(found)
+    entries = EntrySet(found, inverted=True)
+    verified = entries.within(ones)  # a label that is given is known, whatever the list says
+    return EntrySet(((found + verified) > 0).astype(np.int8), True) if verified.nnz else entries
+
+
+def _are_names(columns) -> bool:
+    return all(isinstance(name, str) for name in columns)
+
+
+def _percent(part: int, whole: float) -> str:
+    """A percentage that says 0 or 100 only where it is exact."""
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if 1 <= percent <= 99 else f"{percent:.3g} %"
