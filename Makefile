@@ -1,10 +1,10 @@
-# make demo | test | test-all | lab | figures | bench | book | install   (VENV=folder: another environment)
+# make demo | test | test-all | test-lowest | lab | figures | bench | book | install   (VENV=folder: another environment)
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ltml-installed
 
-.PHONY: demo test test-slow test-all lint lab figures bench book install clean
+.PHONY: demo test test-slow test-all test-lowest lint lab figures bench book install clean
 
 demo: $(READY)
 	$(BIN)/ltml demo --out runs/demo
@@ -18,6 +18,14 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 test-all: test test-slow
+
+# The fast tests with the lowest versions that pyproject.toml allows, in an environment of their own.
+test-lowest:
+	test -x $(VENV)-lowest/bin/uv || { $(PYTHON) -m venv $(VENV)-lowest && \
+	  $(VENV)-lowest/bin/python -m pip install --quiet uv; }
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python \
+	  --resolution lowest-direct --editable '.[lab,timm,dev]'
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
