@@ -196,16 +196,20 @@ def predict(
     images: Positional[tuple[Path, ...]],
     csv: Path | None = None,
     top: int = 5,
+    thresholds: float | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> None:
-    """Score images with a trained run: the probability of each class.
+    """Score images with a trained run: the probability of each class, and the labels that follow.
 
     Args:
         run: folder of the run.
         images: image files, or folders of them.
-        csv: also write all probabilities to this file, a row per image, a column per class.
-        top: classes to print for each image, most probable first.
+        csv: also write labels and all probabilities to this file, a row per image, a column per
+            class.
+        top: classes to print for each image, most probable first; labels are marked by *.
+        thresholds: probability from which a class is a label; default: each class's own, which the
+            run chose when it ended, or 0.5.
         device: auto (cuda, else mps, else cpu), or a torch device.
         quiet: no progress bar.
     """
@@ -213,13 +217,24 @@ def predict(
         raise InputError(f"{len(images)} images and top={top}: give at least 1 of each")
     loaded = Run.load(run)
     if csv is not None:
-        check_replaceable(csv, _header(["image", *loaded.config["data"]["class_names"]]))
+        names = loaded.config["data"]["class_names"]
+        last = "labels" if "labels" not in names else "predicted_labels"
+        check_replaceable(csv, _header(["image", *names, last], len(names) + 2))
+    least = loaded.threshold_of_class(thresholds)
     table = loaded.predict(images, device=device, progress=not quiet)
     if csv is not None:
-        _write_table(csv, table.reset_index())
+        _write_table(csv, table.assign(**{last: loaded.labels(table, thresholds)}).reset_index())
     for name, row in table.dropna().iterrows():
         best = row.nlargest(top)
-        print(f"{name}: {', '.join(f'{cls} {100 * p:.0f} %' for cls, p in best.items())}")
+        marks = dict(zip(table, row >= least, strict=True))
+        texts = (f"{'*' * marks[cls]}{cls} {100 * p:.0f} %" for cls, p in best.items())
+        print(f"{name}: {', '.join(texts)}")
+    if thresholds is None and loaded.thresholds is None:
+        print(
+            "* from 0.5, since the run has no thresholds of its own; give --thresholds, or train "
+            "with --holdout",
+            file=sys.stderr,
+        )
 
 
 def compare(
@@ -274,9 +289,9 @@ def _write_table(path: Path, table) -> None:
     write_csv(path, table)
 
 
-def _header(columns: Sequence[str]) -> str:
+def _header(columns: Sequence[str], first: int = 2) -> str:
     """How a table of these columns begins; a name with a comma stands in quotes."""
-    return pd.DataFrame(columns=list(columns)[:2]).to_csv(index=False).strip()
+    return pd.DataFrame(columns=list(columns)[:first]).to_csv(index=False).strip()
 
 
 def _load(paths: Sequence[Path]) -> list[Run]:

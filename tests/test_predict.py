@@ -82,11 +82,31 @@ def test_the_command_writes_and_prints(run, photos, expected, tmp_path, capsys):
     import pandas as pd
 
     table = pd.read_csv(tmp_path / "p.csv", index_col="image")
+    labels = table.pop("labels")
     assert np.allclose(table, expected[:2].sigmoid(), atol=1e-5)
-    first = capsys.readouterr().out.splitlines()[0]
+    assert labels.fillna("").tolist() == run.labels(table).tolist()
+    out, err = capsys.readouterr()
+    assert "from 0.5, since the run has no thresholds" in err
+    first = out.splitlines()[0]
     best = table.iloc[0].nlargest(2).index.tolist()
     assert first.startswith(str(files[0]))
     assert all(name in first for name in best)
+
+
+def test_one_threshold_overrides_those_of_the_run(run, photos, tmp_path, capsys):
+    file = sorted(photos.iterdir())[0]
+    (tmp_path / "other").mkdir()
+    args = ["predict", str(run.path), str(file), "--top", "20", "--quiet", "--thresholds"]
+    assert main([*args, "0"]) == 0
+    assert capsys.readouterr().out.count("*") == 20
+    assert main([*args, "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "*" not in out + err
+    assert main([*args, "50"]) == 2
+    # A table of the user's own labels has the same columns, but for the last.
+    mine = tmp_path / "mine.csv"
+    mine.write_text(f"image,{','.join(run.config['data']['class_names'])}\n")
+    assert main([*args[:-1], "--csv", str(mine)]) == 2
 
 
 def test_missing_images_are_named(run, tmp_path):

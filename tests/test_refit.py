@@ -44,9 +44,36 @@ def test_features_are_those_of_each_image_and_of_its_mirror_image(tiny, mirrored
     assert 15 <= len(maps) <= 25
 
 
+def test_training_images_are_scored_by_fits_without_them(tiny, mirrored):
+    """Up to each class's scale and bias: the ridge regression of all others, refitted for each."""
+    model = network()
+    found = refit(model, mirrored, shrinkage=0.3).left_out.double().numpy()
+    x = F.normalize(pooled_features(model, mirrored)[0].double(), dim=2).numpy()  # (N, 2, D)
+    y = tiny.train.labels.dense().double().numpy()
+    rows = x.reshape(-1, 256)
+    strength = len(rows) * 0.3 * np.trace(np.cov(rows.T, bias=True)) / 256
+    for i in (0, 50):
+        others = np.delete(x, i, 0).reshape(-1, 256)
+        Y = np.repeat(np.delete(y, i, 0), 2, 0)
+        # An intercept that is not shrunk, by an augmented column without a penalty.
+        A = np.column_stack([others, np.ones(len(others))])
+        ridge = strength * np.diag([1.0] * 256 + [0.0])
+        coefficients = np.linalg.solve(A.T @ A + ridge, A.T @ Y)
+        expected = np.column_stack([x[i], np.ones(2)]) @ coefficients
+        if i == 0:
+            first = expected.mean(0)
+    slope = (found[50] - found[0]) / (expected.mean(0) - first)
+    assert (slope > 0).all()
+    third = np.delete(x, 80, 0).reshape(-1, 256)
+    A = np.column_stack([third, np.ones(len(third))])
+    coefficients = np.linalg.solve(A.T @ A + ridge, A.T @ np.repeat(np.delete(y, 80, 0), 2, 0))
+    expected = (np.column_stack([x[80], np.ones(2)]) @ coefficients).mean(0)
+    assert np.allclose(found[0] + slope * (expected - first), found[80], atol=1e-3)
+
+
 def test_scores_are_ridge_regression_on_features_of_length_one(tiny, mirrored):
     model, shrinkage = network(), 0.3
-    head, used = refit(model, mirrored, shrinkage=shrinkage)
+    head, used, _ = refit(model, mirrored, shrinkage=shrinkage)
     assert used == shrinkage
     x = F.normalize(pooled_features(model, mirrored)[0].double(), dim=2).flatten(0, 1).numpy()
     y = tiny.train.labels.dense().double().repeat_interleave(2, 0).numpy()
@@ -60,10 +87,10 @@ def test_scores_are_ridge_regression_on_features_of_length_one(tiny, mirrored):
 
 def test_attention_keeps_the_scale_that_was_calibrated(tiny, mirrored):
     """Regressed on the logits of average pooling, those of attention have slope 1."""
-    pooled, _ = refit(network(), mirrored, shrinkage=1.0)
-    attention, _ = refit(network("attention"), mirrored, shrinkage=1.0)
+    pooled = refit(network(), mirrored, shrinkage=1.0)
+    attention = refit(network("attention"), mirrored, shrinkage=1.0)
     plain = Loader(tiny.train, image_size=24)
-    a, b = evaluate(network(), plain, [pooled, attention])
+    a, b = evaluate(network(), plain, [pooled.head, attention.head])
     slope = ((a - a.mean(0)) * (b - b.mean(0))).sum(0) / (b - b.mean(0)).square().sum(0)
     assert torch.allclose(slope, torch.ones(20), atol=0.02)
     assert torch.allclose(a.mean(0), b.mean(0), atol=0.02)

@@ -35,6 +35,7 @@ def test_a_run_holds_what_it_promises(run, tiny):
         "per_class.csv",
         "summary.json",
         "model.pt",
+        "scores.npz",
     }
     assert list(run.metrics) == METRICS
     assert list(run.per_class) == PER_CLASS

@@ -38,6 +38,10 @@ class SharedCovariance:
 
     Only sums are kept, in float64, so features can be streamed and sums of several processes added.
 
+    Attributes:
+        left_out: after :meth:`calibrate`, the calibrated logits ``(B, V, C)`` of each image by a
+            fit without it.
+
     Args:
         num_classes: ``C``.
         dim: ``D``.
@@ -161,6 +165,7 @@ class SharedCovariance:
             slope, offset = torch.stack([slope, offset]) - step * r.log1p() / r
         # Where scores left out say nothing, the sign of their slope is chance: never reverse ranks.
         slope = slope.clamp(min=0.01)
+        self.left_out = slope * scores + offset
         weight, _ = self.solve(shrinkage)
         weight *= (slope * spread / deviation).unsqueeze(1)
         return weight, offset - weight @ self.mean

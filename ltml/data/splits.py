@@ -51,6 +51,14 @@ class Split:
     def __repr__(self) -> str:
         return repr(self.labels).replace("LabelMatrix", "Split", 1)
 
+    @property
+    def files(self) -> list[str]:
+        """Absolute path of each image, ``""`` where it is none; empty for images in memory."""
+        if hasattr(self.images, "dtype"):
+            return []
+        paths = [p if isinstance(p, str | os.PathLike) else None for p in self.images]
+        return ["" if p is None else os.path.abspath(p) for p in paths]  # noqa: PTH100 - of text
+
     def subset(self, index) -> "Split":
         """Select images by integer indices or a mask, in the given order."""
         index = np.asarray(index)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,14 +17,16 @@ from ltml.core.errors import InputError
 from ltml.core.files import write_atomically, write_csv, write_json
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.core.ledger import GradientLedger, gradient_imbalance
-from ltml.core.metrics import average_precision, group_map
+from ltml.core.metrics import average_precision, f1_thresholds, group_map
 from ltml.core.ranks import Ranks
+from ltml.data.splits import is_file
+from ltml.runs import scores as kept
 from ltml.runs.run import METRICS, PER_CLASS, SCHEMA, VALIDATION, Run, read_config
 
 LOCK = ".lock"
 # Everything that ltml writes into a run's folder; nothing else in it is ever deleted.
 WRITTEN = ("config.json", "metrics.csv", "per_class.csv", "summary.json", "model.pt")
-WRITTEN += ("stages.csv", "features.npz", "interference.npz")
+WRITTEN += ("stages.csv", "features.npz", "interference.npz", "scores.npz", "thresholds.csv")
 WRITTEN += ("checkpoint.pt", "checkpoint.previous.pt")
 
 
@@ -106,6 +108,9 @@ class Recorder:
         self._interference = []  # per epoch norms (C,) and cosines (C, C) of the classes' dL/df
         self._stages: dict[str, dict] = {}  # columns of each network that the training ends with
         self._absent: list[str] = []
+        # Names and files of each split's images, where they are known.
+        self.images: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
+        self._scores: dict[str, np.ndarray] | None = None  # packed, of every split
 
     def __enter__(self) -> "Recorder":
         if self.ranks.first:
@@ -155,14 +160,22 @@ class Recorder:
         *,
         val_scores: Tensor | None = None,
         val_targets: Tensor | None = None,
+        images: Sequence[str | Path] | None = None,
+        val_images: Sequence[str | Path] | None = None,
+        logits: bool | None = None,
     ) -> dict:
         """End an epoch: read the ledger, score what was evaluated, and write the tables.
 
         Args:
-            scores: ``(N, C)`` logits or probabilities on the test split; None: not evaluated.
+            scores: ``(N, C)`` logits or probabilities on the test split; None: not evaluated. The
+                run keeps them, for :meth:`ltml.Run.mistakes`.
             targets: ``(N, C)`` of 0 and 1.
-            val_scores: the same on the validation split.
+            val_scores: the same on the validation split, on which thresholds are then chosen.
             val_targets: ``(N, C)`` of 0 and 1.
+            images: ``N`` names or files of the test images; default: their numbers.
+            val_images: of the validation images.
+            logits: whether scores are logits rather than probabilities; default: they are if one
+                of the split lies outside [0, 1].
 
         Returns:
             the epoch's row of ``metrics.csv``.
@@ -175,6 +188,9 @@ class Recorder:
             self.config["data"]["test_images"] = len(targets)
             self.config["data"]["test_counts"] = [int(n) for n in held]
             self._absent = [name for name, n in zip(names, held, strict=True) if n == 0]
+            self.keep_scores("test", scores, targets, images, logits=logits)
+        if val_scores is not None:
+            self.keep_scores("val", val_scores, val_targets, val_images, logits=logits)
         groups = self.labels.groups()
         steps, device = self.step - self._ended_at, self.ledger.sums.device
         loss = self.ranks.mean(
@@ -206,6 +222,59 @@ class Recorder:
             if self._interference:
                 write_atomically(self.out / "interference.npz", self._write_interference)
         return row
+
+    def keep_scores(
+        self,
+        split: str,
+        scores: Tensor,
+        targets: Tensor,
+        images: Sequence[str | Path] | None = None,
+        *,
+        logits: bool | None = True,
+    ) -> None:
+        """Keep the scores of a split's images in the run, in place of earlier ones.
+
+        Args:
+            split: test, val or train; the latter by classifiers that were fitted without the image.
+            scores: ``(N, C)``.
+            targets: ``(N, C)`` of 0 and 1, NaN where unknown.
+            images: ``N`` names or files; default: their numbers.
+            logits: as for :meth:`epoch`.
+
+        Raises:
+            InputError: if there is not one name an image.
+        """
+        z, y = (torch.as_tensor(x).detach().cpu().numpy() for x in (scores, targets))
+        if images is None:
+            names, files = self.images.get(split) or (range(len(z)), [])
+        else:
+            names, files = images, [str(Path(n).absolute()) if is_file(n) else "" for n in images]
+        if len(names) != len(z):
+            raise InputError(f"{len(names)} images for {len(z)} rows of scores; give one each")
+        if not self.ranks.first:
+            return
+        if logits is False or (logits is None and z.min(initial=0) >= 0 and z.max(initial=0) <= 1):
+            z = kept.logit(z)
+        if self._scores is None:  # what a training kept that we go on with
+            self._scores = kept.read_arrays(self.out)
+        self._scores |= kept.packed(split, z, y, names, files)
+        kept.write_scores(self.out, self.labels.class_names, self._scores)
+
+    def _thresholds(self) -> pd.DataFrame | None:
+        """Choose each class's threshold on validation scores, or on those of images left out."""
+        there = self._scores or kept.read_arrays(self.out)
+        split = next((name for name in ("val", "train") if f"{name}_logits" in there), None)
+        if split is None:
+            return None
+        found = kept.read_scores(self.out, split, remedy="train again")
+        p, y = torch.from_numpy(found.probabilities), torch.from_numpy(found.targets)
+        chosen = f1_thresholds(p, y).numpy()
+        on = np.where(np.isnan(chosen), "all classes", split)
+        if np.isnan(chosen).any():
+            every = f1_thresholds(p.reshape(-1, 1), y.reshape(-1, 1)).item()
+            chosen = np.where(np.isnan(chosen), every, chosen)
+        columns = {"class": found.class_names, "threshold": chosen, "chosen_on": on}
+        return pd.DataFrame(columns | {"positives": (found.targets == 1).sum(0)})
 
     @property
     def epochs(self) -> int:
@@ -253,6 +322,8 @@ class Recorder:
         if not self._metrics:
             raise InputError(f"run {str(self.out)!r} has no epoch; call recorder.epoch(...)")
         write_json(self.out / "config.json", self.config)  # the test split is known by now
+        if (thresholds := self._thresholds()) is not None:
+            write_csv(self.out / "thresholds.csv", thresholds)
         total = np.stack(self._gradients)[:, :2].sum((0, 1))
         last = self._metrics[-1]
         write_json(

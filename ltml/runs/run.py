@@ -2,18 +2,21 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json
 from ltml.core.labels import GROUPS
+from ltml.core.options import choose
 from ltml.runs.recipe import Recipe, from_fit
+from ltml.runs.scores import SPLITS, Scores, find_mistakes, read_scores
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +31,7 @@ METRICS = ["epoch", "step", "train_loss", "mAP", *GROUPS]
 VALIDATION = [f"val_{name}" for name in ("mAP", *GROUPS)]  # with a validation split
 PER_CLASS = ["epoch", "class", "group", "count", "ap", "grad_pos", "grad_neg", "grad_weight"]
 _TYPES = {"epoch": int, "step": int, "count": int, "class": str, "group": str}
+_TYPES |= {"chosen_on": str, "positives": int}
 _DATA = {"name": str, "train_images": int, "test_images": int, "class_names": list}
 
 
@@ -37,7 +41,8 @@ class Run:
 
     ``config.json`` holds the recipe and a description of the data, ``metrics.csv`` a row per epoch,
     ``per_class.csv`` a row per epoch and class, ``summary.json`` the result, ``model.pt`` the
-    weights. APs and mAPs are fractions in [0, 1]; they are NaN in epochs that were not evaluated.
+    weights, ``scores.npz`` each image's logits and ``thresholds.csv`` what is predicted from them.
+    APs and mAPs are fractions in [0, 1]; they are NaN in epochs that were not evaluated.
 
     Args:
         path: the folder.
@@ -110,8 +115,9 @@ class Run:
 
     @property
     def classes(self) -> pd.DataFrame:
-        """A row per class, by descending count: class, group, count, ap (last epoch), and the
-        gradients grad_pos, grad_neg, grad_weight summed over the run."""
+        """A row per class, by descending count: class, group, count, ap (last epoch), the
+        gradients grad_pos, grad_neg, grad_weight summed over the run, and threshold where the run
+        has :attr:`thresholds`."""
         return self._classes.copy()  # the caller's own
 
     @cached_property
@@ -122,6 +128,8 @@ class Run:
         out = last[["class", "group", "count", "ap"]].merge(
             sums.sum(min_count=1), left_on="class", right_index=True
         )
+        if (thresholds := self.thresholds) is not None:
+            out["threshold"] = out["class"].map(thresholds.threshold)
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
 
     @property
@@ -132,6 +140,122 @@ class Run:
         if not path.is_file():
             return pd.DataFrame(columns=["classifier", "class", "group", "count", "ap"])
         return pd.read_csv(path, keep_default_na=False, na_values={"ap": [""], "val_ap": [""]})
+
+    @property
+    def thresholds(self) -> pd.DataFrame | None:
+        """The probability from which each class is predicted, chosen when the run ended as that of
+        largest F1: indexed by class, with threshold, chosen_on (``val``; ``train``, by scores of
+        images left out; or ``all classes`` at once, where the class has no positive there) and
+        positives. None if the run has neither a validation split nor a refit."""
+        path = self.path / "thresholds.csv"
+        if not path.is_file():
+            return None
+        table = _read_table(path, ["class", "threshold", "chosen_on", "positives"])
+        return table.set_index("class")
+
+    def threshold_of_class(self, thresholds: float | Mapping | None = None) -> np.ndarray:
+        """Thresholds ``(C,)``, classes in the model's order.
+
+        Args:
+            thresholds: one for all, or class name -> threshold; default: the run's own, 0.5 for a
+                class that has none.
+
+        Raises:
+            InputError: if a class is unknown, or a threshold is not in [0, 1].
+        """
+        names = self.config["data"]["class_names"]
+        if thresholds is None:
+            thresholds = {} if self.thresholds is None else self.thresholds.threshold.to_dict()
+        if isinstance(thresholds, Mapping | pd.Series):
+            thresholds = dict(thresholds)
+            for name in thresholds:
+                choose("class", name, dict.fromkeys(names))
+            thresholds = [thresholds.get(name, 0.5) for name in names]
+        found = np.broadcast_to(np.asarray(thresholds, dtype=float), len(names)).copy()
+        for name, value in zip(names, found, strict=True):
+            if not 0 <= value <= 1:
+                raise InputError(f"threshold {value} of class {quote(name)}: give one in [0, 1]")
+        return found
+
+    def scores(self, split: str = "test") -> Scores:
+        """Return the scores that the run keeps of the images of a split, beside their labels.
+
+        Args:
+            split: test; val; or train, whose images are scored by closed forms without them (runs
+                with a refit).
+
+        Raises:
+            InputError: if the run keeps none of that split.
+        """
+        choose("split", split, dict.fromkeys(SPLITS))
+        if from_fit(self.recipe):
+            remedy = f"make them with: ltml evaluate {self.path}"
+        else:
+            remedy = "train again, with scores= and targets= in the last recorder.epoch"
+        return read_scores(self.path, split, remedy=remedy)
+
+    def mistakes(
+        self,
+        split: str = "test",
+        *,
+        kind: str | None = None,
+        classes: Sequence[str] | None = None,
+        group: str | None = None,
+        thresholds: float | Mapping | None = None,
+        per_class: int | None = None,
+    ) -> pd.DataFrame:
+        """Tabulate the labels that the model gets wrong, the worst first; unknown ones are neither.
+
+        Args:
+            split: as for :meth:`scores`.
+            kind: miss (a label that is given and not predicted) or false alarm; default: both.
+            classes: names of the classes to look at; default: all.
+            group: head, medium or tail; default: all.
+            thresholds: as for :meth:`threshold_of_class`.
+            per_class: the worst so many of each class and kind; default: all.
+
+        Returns:
+            a row per image and class: image, path, index (in the split), class, group, kind, given
+            (1 or 0), score (logit), probability, threshold, margin (how far the logit is on the
+            wrong side of the threshold's), rank (of the image among all by this class, from 1),
+            given_labels and predicted_labels (tuples of all).
+
+        Raises:
+            InputError: if the run keeps no scores, or an argument is unknown.
+        """
+        found = self.scores(split)
+        of_class = self._classes.set_index("class").group.loc[list(found.class_names)]
+        if group is not None:
+            choose("group", group, dict.fromkeys(GROUPS))
+            names = of_class.index[of_class == group]
+            classes = [n for n in names if classes is None or n in classes]
+        return find_mistakes(
+            found,
+            self.threshold_of_class(thresholds),
+            of_class.tolist(),
+            kind=kind,
+            classes=classes,
+            per_class=per_class,
+        )
+
+    def labels(
+        self, probabilities: pd.DataFrame, thresholds: float | Mapping | None = None
+    ) -> pd.Series:
+        """Say which labels follow from probabilities, as :meth:`predict` returns them.
+
+        Args:
+            probabilities: a row per image and a column per class.
+            thresholds: as for :meth:`threshold_of_class`.
+
+        Returns:
+            for each image the names of its labels, joined by ``"; "``; NaN where it has no
+            probabilities.
+        """
+        names = self.config["data"]["class_names"]
+        made = probabilities[names].to_numpy() >= self.threshold_of_class(thresholds)
+        texts = ["; ".join(n for n, hit in zip(names, row, strict=True) if hit) for row in made]
+        found = pd.Series(texts, index=probabilities.index, name="labels", dtype=object)
+        return found.where(probabilities[names].notna().all(axis=1))
 
     @property
     def scored_by_chance(self) -> list[str]:

@@ -30,10 +30,12 @@ class Bank(LongTailData):
         name, train, test, val: as of :class:`~ltml.LongTailData`.
         backbone: that made them.
         settings: the recipe's fields that describe it.
+        files: of each split, the image files, as of :attr:`ltml.Split.files`.
     """
 
     backbone: nn.Module | None = None
     settings: dict = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
     def pooled(self) -> "Bank":
@@ -109,7 +111,8 @@ def bank(
     settings = {k: getattr(recipe, k) for k in ("backbone", "weights", "image_size")} | {
         "freeze": -1
     }
-    return Bank(data.name, **splits, backbone=backbone.cpu(), settings=settings)
+    files = {name: split.files for name, split in data.splits.items()}
+    return Bank(data.name, **splits, backbone=backbone.cpu(), settings=settings, files=files)
 
 
 def _maps(backbone: nn.Module, loader: Loader, name: str, progress: bool) -> Tensor:

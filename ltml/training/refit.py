@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,21 @@ from ltml.training.network import Classifier
 from ltml.training.passes import pooled_features
 
 
+class Refit(NamedTuple):
+    """A re-fitted head, in evaluation mode, and what it was fitted with.
+
+    Args:
+        head: whose classifier is the shared-covariance one.
+        shrinkage: of the covariance.
+        left_out: ``(N, C)`` logits of each training image, by a classifier of pooled features that
+            was fitted without it.
+    """
+
+    head: nn.Module
+    shrinkage: float
+    left_out: Tensor
+
+
 @torch.no_grad()
 def refit(
     model: Classifier,
@@ -22,16 +38,13 @@ def refit(
     shrinkage: float | None = None,
     ranks: Ranks | None = None,
     progress: bool = False,
-) -> tuple[nn.Module, float]:
+) -> Refit:
     """Return a copy of a model's head whose classifier is the shared-covariance one.
 
     Args:
         model: its backbone is taken as it is.
         loader: of the training split.
         shrinkage: of the covariance; None: that of least leave-one-out error.
-
-    Returns:
-        the head, in evaluation mode, and the shrinkage.
 
     Raises:
         InputError: if a feature is infinite or NaN.
@@ -58,7 +71,7 @@ def refit(
         slope = (spread * (pooled - pooled.mean(0))).sum(0) / spread.square().sum(0).clamp(1e-12)
         bias = pooled.mean(0) + slope * (bias - mean)
         fill(head.classifier, slope.unsqueeze(1) * weight, bias)
-    return head, shrinkage
+    return Refit(head, shrinkage, classifier.left_out.mean(1).float())
 
 
 @torch.no_grad()

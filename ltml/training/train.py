@@ -259,6 +259,10 @@ class Training:
             "test_images": len(data.test),
             "test_counts": data.test.labels.counts.tolist(),
         }
+        files = self.bank.files if self.bank else {n: part.files for n, part in data.splits.items()}
+        self.recorder.images = {
+            name: (split.ids, files.get(name, [])) for name, split in data.splits.items()
+        }
         self.divergence = Divergence(data.class_names, self.device)
         self.step, self.best, self.kept = 0, -math.inf, {}  # kept: weights of the best epoch
         self.random: list[list[Tensor]] = []  # states of torch's own generators, of each rank
@@ -368,10 +372,15 @@ class Training:
         elif last or (recipe.evaluate_every and epoch % recipe.evaluate_every == 0):
             (found["scores"],) = evaluate(self.model, self.test, ranks=self.ranks)
         splits = {"": self.data.test, "val_": self.data.val}
-        return self.recorder.epoch(
+        row = self.recorder.epoch(
             **found,
             **{f"{k}targets": splits[k].labels.dense() for k in splits if f"{k}scores" in found},
+            logits=True,
         )
+        if last and self.kept and not recipe.refit:  # the last epoch's are of another model
+            (scores,) = evaluate(self.model, self.val, ranks=self.ranks)
+            self.recorder.keep_scores("val", scores, self.data.val.labels.dense())
+        return row
 
     def second_stage(self) -> dict[str, Tensor]:
         """Re-fit the head, with the backbone as trained and part of the way back, and score it."""
@@ -382,7 +391,9 @@ class Training:
                 if not share:
                     continue
                 interpolate(self.model.backbone, self.start, share)
-            head, shrinkage = refit(self.model, self.train, shrinkage=recipe.shrinkage, **options)
+            head, shrinkage, left_out = refit(
+                self.model, self.train, shrinkage=recipe.shrinkage, **options
+            )
             heads = {"own": own} if self.step and not share else {}  # untrained, it is random
             heads[name] = head
             for key, split, loader in (
@@ -395,6 +406,7 @@ class Training:
                         self.recorder.stage(classifier, f"{key}ap", each, split.labels.dense())
                     found[f"{key}scores"] = scores[-1]
         self.recorder.summary["shrinkage"] = shrinkage
+        self.recorder.keep_scores("train", left_out, self.data.train.labels.dense())
         self.model.head = head.train()
         return found
 
