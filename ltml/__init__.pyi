@@ -13,6 +13,7 @@ from .runs.recipe import Recipe
 from .runs.recorder import Recorder
 from .runs.run import Run
 from .training.bank import bank
+from .training.evaluate import evaluate
 from .training.features import record_features
 from .training.train import fit, probe, resume
 
@@ -37,6 +38,7 @@ __all__ = [
     "average_precision",
     "bank",
     "data",
+    "evaluate",
     "fit",
     "group_map",
     "load",

@@ -119,10 +119,11 @@ def train(
 
 def _show(run: Run) -> None:
     """Print a run's classes, and its row of a table of runs."""
-    classes = run.classes.assign(ap=100 * run.classes.ap)
+    parts = [name for name in ("ap", "auroc") if name in run.classes]
+    classes = run.classes.assign(**{name: 100 * run.classes[name] for name in parts})
     if not run.summary["steps"]:  # nothing was trained
-        classes = classes[["class", "group", "count", "ap"]]
-    formats = {"ap": "{:.1f}".format, "count": "{:,}".format}
+        classes = classes[[name for name in classes if not name.startswith("grad_")]]
+    formats = dict.fromkeys(parts, "{:.1f}".format) | {"count": "{:,}".format}
     print(classes.to_string(index=False, na_rep="-", formatters=formats, float_format="%.3g"))
     absent = run.summary["classes_without_positives"]
     if absent:
@@ -235,6 +236,50 @@ def predict(
             "with --holdout",
             file=sys.stderr,
         )
+
+
+def evaluate(
+    run: Positional[Path],
+    table: Positional[Path] = Path("test"),
+    root: Path | None = None,
+    thresholds: float | None = None,
+    csv: Path | None = None,
+    separator: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> None:
+    """Evaluate a run on labelled images: AP, AUROC, F1 at its thresholds, calibration.
+
+    Args:
+        run: folder of the run.
+        table: a table of labels; or test, val or train: a split of the run's own.
+        root: folder that the table's images are relative to; default: the table's own.
+        thresholds: probability from which a class is predicted; default: each class's own, which
+            the run chose when it ended, or 0.5.
+        csv: also write the row of each class to this file, as fractions.
+        separator: what separates the labels in the table, or none for one label per image;
+            default: found from the whole file.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        quiet: no progress bar.
+    """
+    from ltml import evaluate as assess
+    from ltml.runs.scores import SPLITS
+
+    if csv is not None:
+        check_replaceable(csv, "class,group,count,positives,ap,auroc,threshold,")
+    data = str(table) if str(table) in SPLITS else table
+    options = {"device": device, "progress": not quiet}
+    found = assess(run, data, root=root, thresholds=thresholds, separator=separator, **options)
+    parts = ["ap", "auroc", "precision", "recall", "f1"]
+    classes = found.classes.assign(**{name: 100 * found.classes[name] for name in parts})
+    formats = dict.fromkeys(parts, "{:.1f}".format) | {"threshold": "{:.3f}".format}
+    print(classes.to_string(index=False, na_rep="-", formatters=formats))
+    groups = (100 * found.groups.drop(columns="classes")).round(1)
+    groups.insert(0, "classes", found.groups.classes)
+    print("", groups.reset_index().to_string(index=False, na_rep="-"), sep="\n")
+    print(f"{len(found.scores):,} images; in percent, but for thresholds")
+    if csv is not None:
+        _write_table(csv, found.classes)
 
 
 def compare(
@@ -498,7 +543,7 @@ def main(args: list[str] | None = None) -> int:
         for command in (train, ablate):
             default = named or (Recipe.method() if command is ablate else Recipe())
             app.command(partial(command, settings=default), name=command.__name__)
-        for command in (demo, probe, predict, compare, explore, report, audit):
+        for command in (demo, probe, predict, evaluate, compare, explore, report, audit):
             app.command(command)
         if args[:1] == ["data"]:
             from ltml.data import fetch

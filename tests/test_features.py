@@ -93,7 +93,7 @@ def test_the_data_set_is_found_by_the_recipe(tiny, tmp_path, monkeypatch):
     run = train(tmp_path / "run", tiny)
     asked = []
     monkeypatch.setattr(
-        "ltml.training.features.load_data", lambda recipe: asked.append(recipe) or tiny
+        "ltml.training.setup.load_data", lambda recipe: asked.append(recipe) or tiny
     )
     record_features(str(run.path), per_class=2)
     assert asked == [Recipe.from_dict(run.recipe)]

@@ -38,7 +38,7 @@ def test_a_run_holds_what_it_promises(run, tiny):
         "scores.npz",
     }
     assert list(run.metrics) == METRICS
-    assert list(run.per_class) == PER_CLASS
+    assert list(run.per_class) == [*PER_CLASS, "auroc"]
     per_epoch = math.ceil(len(tiny.train) / 16)
     assert run.metrics.step.tolist() == [*range(per_epoch, 20, per_epoch), 20]
     assert len(run.per_class) == 20 * len(run.metrics)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from ltml.core.errors import InputError
@@ -55,6 +56,42 @@ def _ranking(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     last = torch.ones_like(targets)
     last[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
     return ranked, targets.gather(1, order).double(), last
+
+
+def auroc(scores, targets) -> np.ndarray:
+    r"""Compute each class's area under the ROC curve: how often a positive outranks a negative.
+
+    .. math:: \mathrm{AUROC}_c = \frac{1}{n_c^+ n_c^-} \sum_{i \in +} \sum_{j \in -}
+              \bigl[s_i > s_j\bigr] + \tfrac{1}{2} \bigl[s_i = s_j\bigr]
+
+    Args:
+        scores: ``(N, C)`` logits or probabilities; only their order within a class matters.
+        targets: ``(N, C)`` of 0 and 1, or NaN where unknown: such entries do not count.
+
+    Returns:
+        ``(C,)`` float64 in [0, 1], NaN for classes without a positive or without a negative.
+
+    Raises:
+        InputError: if the shapes disagree.
+
+    Example:
+        >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+        >>> auroc(scores, torch.tensor([[1, 0], [0, 0], [1, 0]]))
+        array([0.5, nan])
+    """
+    s, y = (np.asarray(torch.as_tensor(x).detach().cpu()) for x in (scores, targets))
+    if s.shape != y.shape or s.ndim != 2:
+        raise InputError(
+            f"scores {s.shape} and targets {y.shape} differ; give both as (images, classes)"
+        )
+    found = np.full(s.shape[1], np.nan)
+    for c in range(s.shape[1]):
+        positive, negative = s[y[:, c] == 1, c], s[y[:, c] == 0, c]
+        n = len(positive)
+        if n and len(negative):  # Mann and Whitney's U, from ranks
+            ranks = rankdata(np.concatenate([positive, negative]))[:n]
+            found[c] = (ranks.sum() - n * (n + 1) / 2) / (n * len(negative))
+    return found
 
 
 def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from ltml.core.errors import InputError
 from ltml.core.files import write_atomically, write_csv, write_json
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.core.ledger import GradientLedger, gradient_imbalance
-from ltml.core.metrics import average_precision, f1_thresholds, group_map
+from ltml.core.metrics import auroc, average_precision, group_map
 from ltml.core.ranks import Ranks
 from ltml.data.splits import is_file
 from ltml.runs import scores as kept
@@ -104,13 +104,13 @@ class Recorder:
         self._ended_at = 0  # step of the last epoch's end
         self._loss: Tensor | float = 0.0  # of the epoch so far
         self._metrics: list[dict] = []  # a row per epoch
-        self._ap, self._gradients = [], []  # per epoch (2, C) of test and validation; (3, C)
+        # Per epoch (3, C): AP on test and validation, AUROC on test; and (3, C).
+        self._ap, self._gradients = [], []
         self._interference = []  # per epoch norms (C,) and cosines (C, C) of the classes' dL/df
         self._stages: dict[str, dict] = {}  # columns of each network that the training ends with
         self._absent: list[str] = []
         # Names and files of each split's images, where they are known.
         self.images: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
-        self._scores: dict[str, np.ndarray] | None = None  # packed, of every split
 
     def __enter__(self) -> "Recorder":
         if self.ranks.first:
@@ -182,6 +182,7 @@ class Recorder:
         """
         none = np.full(self.labels.num_classes, np.nan)
         test = none if scores is None else average_precision(scores, torch.as_tensor(targets))
+        area = none if scores is None else auroc(scores, targets)
         if scores is not None:
             held = np.asarray(torch.as_tensor(targets).sum(0).cpu())
             names = self.labels.class_names
@@ -206,7 +207,7 @@ class Recorder:
         self.ledger.sums[3:] /= self.ranks.size  # of squares, which DDP's mean makes smaller twice
         record = self.ledger.read()
         self._metrics.append(row)
-        self._ap.append(np.stack([test, none if val_scores is None else val]))
+        self._ap.append(np.stack([test, none if val_scores is None else val, area]))
         gradients = np.stack([record.positive, record.negative, record.weight])
         if not steps:  # nothing was watched, so nothing is known
             gradients[:] = np.nan
@@ -251,30 +252,11 @@ class Recorder:
             names, files = images, [str(Path(n).absolute()) if is_file(n) else "" for n in images]
         if len(names) != len(z):
             raise InputError(f"{len(names)} images for {len(z)} rows of scores; give one each")
-        if not self.ranks.first:
-            return
-        if logits is False or (logits is None and z.min(initial=0) >= 0 and z.max(initial=0) <= 1):
-            z = kept.logit(z)
-        if self._scores is None:  # what a training kept that we go on with
-            self._scores = kept.read_arrays(self.out)
-        self._scores |= kept.packed(split, z, y, names, files)
-        kept.write_scores(self.out, self.labels.class_names, self._scores)
-
-    def _thresholds(self) -> pd.DataFrame | None:
-        """Choose each class's threshold on validation scores, or on those of images left out."""
-        there = self._scores or kept.read_arrays(self.out)
-        split = next((name for name in ("val", "train") if f"{name}_logits" in there), None)
-        if split is None:
-            return None
-        found = kept.read_scores(self.out, split, remedy="train again")
-        p, y = torch.from_numpy(found.probabilities), torch.from_numpy(found.targets)
-        chosen = f1_thresholds(p, y).numpy()
-        on = np.where(np.isnan(chosen), "all classes", split)
-        if np.isnan(chosen).any():
-            every = f1_thresholds(p.reshape(-1, 1), y.reshape(-1, 1)).item()
-            chosen = np.where(np.isnan(chosen), every, chosen)
-        columns = {"class": found.class_names, "threshold": chosen, "chosen_on": on}
-        return pd.DataFrame(columns | {"positives": (found.targets == 1).sum(0)})
+        if self.ranks.first:
+            if logits is None:
+                logits = z.min(initial=0) < 0 or z.max(initial=0) > 1
+            z = z if logits else kept.logit(z)
+            kept.add_scores(self.out, self.labels.class_names, split, z, y, names, files)
 
     @property
     def epochs(self) -> int:
@@ -302,7 +284,7 @@ class Recorder:
         metrics = pd.DataFrame(self._metrics)
         validated = "val_mAP" in metrics
         epochs, C = len(metrics), self.labels.num_classes
-        ap, gradients = np.stack(self._ap), np.stack(self._gradients)  # (E, 2, C), (E, 3, C)
+        ap, gradients = np.stack(self._ap), np.stack(self._gradients)  # (E, 3, C)
         columns = {
             "epoch": np.repeat(metrics.epoch, C),
             "class": np.tile(self.labels.class_names, epochs),
@@ -311,6 +293,7 @@ class Recorder:
             "ap": ap[:, 0].ravel(),
             **{name: gradients[:, i].ravel() for i, name in enumerate(PER_CLASS[-3:])},
         } | ({"val_ap": ap[:, 1].ravel()} if validated else {})
+        columns["auroc"] = ap[:, 2].ravel()
         return metrics[METRICS + VALIDATION * validated], pd.DataFrame(columns)
 
     def run(self) -> Run:
@@ -322,14 +305,14 @@ class Recorder:
         if not self._metrics:
             raise InputError(f"run {str(self.out)!r} has no epoch; call recorder.epoch(...)")
         write_json(self.out / "config.json", self.config)  # the test split is known by now
-        if (thresholds := self._thresholds()) is not None:
-            write_csv(self.out / "thresholds.csv", thresholds)
+        kept.add_thresholds(self.out)
         total = np.stack(self._gradients)[:, :2].sum((0, 1))
         last = self._metrics[-1]
         write_json(
             self.out / "summary.json",
             {
                 **{name: last[name] for name in ("mAP", *GROUPS)},
+                "AUROC": group_map(self._ap[-1][2], {})["mAP"],
                 "gradient_imbalance": gradient_imbalance(total),
                 "seconds": round(self.seconds, 2),
                 "steps": self.step,
@@ -364,7 +347,9 @@ class Recorder:
         self.ledger.sums.copy_(state["sums"])
         self._metrics, self.summary = list(state["metrics"]), dict(state["summary"])
         self._absent = list(state.get("absent", []))  # not in a state of before 0.4.0
-        self._ap = [ap.numpy() for ap in state["ap"]]
+        none = torch.full((1, self.labels.num_classes), math.nan, dtype=torch.float64)
+        # a state of before 0.6 has no AUROC
+        self._ap = [torch.cat([ap, none])[:3].numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
         self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]
 

@@ -50,9 +50,10 @@ class Run:
         metrics: columns epoch, step, train_loss, mAP, head, medium, tail; with a validation split
             also val_mAP, val_head, val_medium, val_tail.
         per_class: columns epoch, class, group, count, ap, grad_pos, grad_neg, grad_weight, and
-            val_ap with a validation split; epochs count from 1, and gradients are summed over the
-            epoch.
-        summary: mAP, head, medium, tail, gradient_imbalance, seconds, steps, torch, device, ...
+            val_ap with a validation split; auroc, since version 0.6; epochs count from 1, and
+            gradients are summed over the epoch.
+        summary: mAP, head, medium, tail, AUROC, gradient_imbalance, seconds, steps, torch, device,
+            ...
 
     Example:
         >>> run = Run.load("figures/records/method")  # doctest: +SKIP
@@ -85,7 +86,7 @@ class Run:
                 "or classes; train again"
             )
         summary = _read_json(path / "summary.json")
-        for name in ("mAP", *GROUPS, "gradient_imbalance", "seconds", "steps"):
+        for name in ("mAP", *GROUPS, "AUROC", "gradient_imbalance", "seconds", "steps"):
             if not isinstance(summary.get(name), int | float | None):
                 raise InputError(
                     f"{str(path / 'summary.json')!r}: {name} is {quote(summary[name])}; train again"
@@ -116,8 +117,8 @@ class Run:
     @property
     def classes(self) -> pd.DataFrame:
         """A row per class, by descending count: class, group, count, ap (last epoch), the
-        gradients grad_pos, grad_neg, grad_weight summed over the run, and threshold where the run
-        has :attr:`thresholds`."""
+        gradients grad_pos, grad_neg, grad_weight summed over the run, and where the run has them
+        auroc (last epoch) and threshold (see :attr:`thresholds`)."""
         return self._classes.copy()  # the caller's own
 
     @cached_property
@@ -128,6 +129,8 @@ class Run:
         out = last[["class", "group", "count", "ap"]].merge(
             sums.sum(min_count=1), left_on="class", right_index=True
         )
+        if "auroc" in last:
+            out["auroc"] = out["class"].map(last.set_index("class").auroc)
         if (thresholds := self.thresholds) is not None:
             out["threshold"] = out["class"].map(thresholds.threshold)
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
@@ -358,6 +361,8 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
             kept = kept or run.metrics.epoch.iloc[-1]  # a refit is scored in the last
             val = run.metrics.set_index("epoch").val_mAP[kept]
             row["val_mAP"] = round(100 * val, 2)
+        if run.summary.get("AUROC") is not None:
+            row["AUROC"] = round(100 * run.summary["AUROC"], 2)
         row |= {name: run.summary.get(name) for name in ("gradient_imbalance", "seconds")}
         rows.append(row)
     return pd.DataFrame(rows).round({"gradient_imbalance": 2, "seconds": 1})
@@ -439,7 +444,7 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a table that training wrote; every number must be one, and no row may be cut off."""
     if not path.is_file():
         raise InputError(f"run {str(path.parent)!r} has no {path.name}; it is not a whole run")
-    numbers = [name for name in (*columns, *VALIDATION, "val_ap") if name not in _TYPES]
+    numbers = [name for name in (*columns, *VALIDATION, "val_ap", "auroc") if name not in _TYPES]
     try:
         table = pd.read_csv(
             path,

@@ -3,7 +3,7 @@
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ltml.core.errors import InputError
-from ltml.core.files import write_atomically
+from ltml.core.files import write_atomically, write_csv
 from ltml.core.options import choose
 
-# Numpy alone: whoever looks at mistakes need not wait for torch.
+# Whoever looks at mistakes need not wait for torch.
 
 FILE, SCHEMA = "scores.npz", 1
 SPLITS = ("test", "val", "train")
@@ -73,45 +73,74 @@ def logit(probabilities: np.ndarray) -> np.ndarray:
         return np.log(p) - np.log1p(-p)
 
 
-def packed(
+def add_scores(
+    folder: Path,
+    class_names: Sequence[str],
     split: str,
     logits: np.ndarray,
     targets: np.ndarray,
     ids: Sequence[str],
-    paths: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """Arrays of one split for :func:`write_scores`; see :class:`Scores` for shapes."""
+    files: Sequence[str],
+) -> None:
+    """Write the scores of one split into a run's folder, beside those of others.
+
+    Args:
+        folder: of the run.
+        class_names, split, logits, targets, ids: as of :class:`Scores`.
+        files: its paths, or none.
+    """
     size = np.float32 if logits.size <= _MOST else np.float16
     unknown = np.isnan(targets) if targets.dtype.kind == "f" else np.zeros(targets.shape, bool)
-    return {
+    arrays = _read_arrays(folder) | {
+        "schema": np.array(SCHEMA),
+        "class_names": _text(class_names),
         f"{split}_logits": logits.astype(size),
         f"{split}_present": np.packbits(targets > 0),
         f"{split}_unknown": np.packbits(unknown) if unknown.any() else np.empty(0, np.uint8),
         f"{split}_ids": _text(ids),
-        f"{split}_paths": _text(paths if any(paths) else []),
+        f"{split}_paths": _text(files if any(files) else []),
     }
-
-
-def write_scores(
-    folder: Path, class_names: Sequence[str], arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Write the packed arrays of all splits into a run's folder."""
-    whole = {"schema": np.array(SCHEMA), "class_names": _text(class_names), **arrays}
 
     def write(path: Path) -> None:
         with path.open("wb") as file:  # numpy would add .npz to a name
-            np.savez(file, **whole)
+            np.savez(file, **arrays)
 
     write_atomically(folder / FILE, write)
 
 
-def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Everything that :func:`write_scores` was given so far; nothing if there is no whole file."""
+def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Everything that was written so far; nothing if there is no whole file."""
     try:
         with (folder / FILE).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {k: archive[k] for k in archive.files if k not in ("schema", "class_names")}
+            return {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
         return {}
+
+
+def add_thresholds(folder: Path) -> None:
+    """Choose each class's threshold, as that of largest F1, and write them into a run's folder.
+
+    Validation scores are used where there are any, else those of training images left out; without
+    either there are none. A class without a positive gets the threshold that is best for all
+    classes at once.
+    """
+    import torch
+
+    from ltml.core.metrics import f1_thresholds
+
+    there = [name for name in ("val", "train") if f"{name}_logits" in _read_arrays(folder)]
+    if not there:
+        return
+    found = read_scores(folder, there[0], remedy="train again")
+    p, y = found.probabilities, found.targets
+    chosen = f1_thresholds(torch.from_numpy(p), torch.from_numpy(y)).numpy()
+    on = np.where(np.isnan(chosen), "all classes", there[0])
+    if np.isnan(chosen).any():
+        every = (torch.from_numpy(x.reshape(-1, 1)) for x in (p, y))
+        chosen = np.where(np.isnan(chosen), f1_thresholds(*every).numpy(), chosen)
+    columns = {"class": found.class_names, "threshold": chosen, "chosen_on": on}
+    table = pd.DataFrame(columns | {"positives": (y == 1).sum(0)})
+    write_csv(folder / "thresholds.csv", table)
 
 
 def read_scores(folder: Path, split: str, *, remedy: str) -> Scores:

@@ -15,10 +15,9 @@ from ltml.core.labels import LabelMatrix
 from ltml.data.loader import Loader
 from ltml.data.splits import LongTailData
 from ltml.runs.features import FILE, SCHEMA, SPLITS, FeatureRecord
-from ltml.runs.recipe import Recipe
 from ltml.runs.run import Run
 from ltml.training.network import Classifier
-from ltml.training.setup import held_out, load_data
+from ltml.training.setup import data_of
 
 _THUMBNAIL = 48  # largest side in pixels
 _AT_ONCE = 2**26  # numbers (B, C, D) in memory at a time
@@ -57,13 +56,7 @@ def record_features(
         )
     image_model = run.model(device=device)
     model, target = image_model.classifier, next(image_model.parameters()).device
-    recipe = Recipe.from_dict(run.recipe)
-    data = load_data(recipe) if data is None else held_out(recipe, data)
-    given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
-    if given != run.classes.set_index("class")["count"].to_dict():
-        raise InputError(
-            f"data {data.name!r} are not those of run {run.name!r}; give what it was trained on"
-        )
+    data = data_of(run, data)
     arrays = {"schema": np.array(SCHEMA), "class_names": np.array(data.class_names, dtype=str)}
     for name in SPLITS:
         split = getattr(data, name)

@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ltml import data as datasets
+from ltml.core.errors import InputError
 from ltml.data.splits import LongTailData, Split
-from ltml.runs.recipe import Recipe
+from ltml.runs.recipe import Recipe, from_fit
+from ltml.runs.run import Run
 from ltml.training.network import own_size
 
 
@@ -32,6 +34,24 @@ def held_out(recipe: Recipe, data: LongTailData) -> LongTailData:
     from ltml.data.holdout import with_holdout
 
     return with_holdout(data, recipe.holdout, seed=recipe.seed)
+
+
+def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
+    """Return a run's data set: as given, or as its recipe says.
+
+    Raises:
+        InputError: if they are not what the run was trained on, or its loop was somebody's own.
+    """
+    if data is None and not from_fit(run.recipe):
+        raise InputError(f"run {run.name!r} is of a loop of your own; give its data")
+    recipe = Recipe.from_dict(run.recipe)
+    data = load_data(recipe) if data is None else held_out(recipe, data)
+    given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
+    if given != run.classes.set_index("class")["count"].to_dict():
+        raise InputError(
+            f"data {data.name!r} are not those of run {run.name!r}; give what it was trained on"
+        )
+    return data
 
 
 def completed(recipe: Recipe, train: Split) -> Recipe:
