@@ -246,10 +246,10 @@ def test_two_processes_agree_with_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": 1.5}, r"strength is 1.5; give 0 \(plain loss\) to 1"),
+        ({"strength": 1.5}, "strength is 1.5; give a number, 0 <= strength <= 1"),
         ({"strength": float("nan")}, "strength is nan"),
-        ({"momentum": 1}, "momentum is 1; give 0 <= momentum < 1"),
-        ({"max_weight": 0.5}, r"max_weight is 0.5; give 1 \(no weighting\) or more"),
+        ({"momentum": 1}, "momentum is 1; give a number, 0 <= momentum < 1"),
+        ({"max_weight": 0.5}, "max_weight is 0.5; give a number, 1 <= max_weight"),
         ({"base": "hinge"}, "base is 'hinge'; give one of bce, focal, asl"),
     ],
 )

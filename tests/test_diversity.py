@@ -86,9 +86,9 @@ def test_permuting_classes_permutes_logits(x):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": 1.5}, "alpha=1.5"),
-        ({"kappa": -1}, "kappa=-1"),
-        ({"tau": float("nan")}, "tau=nan"),
+        ({"alpha": 1.5}, "alpha is 1.5; give a number, 0 <= alpha <= 1"),
+        ({"kappa": -1}, "kappa is -1"),
+        ({"tau": float("nan")}, "tau is nan"),
     ],
 )
 def test_bad_input_is_named(options, message):

@@ -328,9 +328,9 @@ def test_bad_batches_are_named_and_leave_the_state_finite(logits, targets, messa
         ("db", {"mue": 0.2}, "loss 'db' has no option 'mue'; did you mean 'mu'"),
         ("db", {"num_images": 3}, "loss 'db' has no option 'num_images'"),
         ("dgb-focal", {"base": "bce"}, "loss 'dgb-focal' has no option 'base'"),
-        ("asl", {"clip": 1}, "clip is 1; give 0 <= clip < 1"),
-        ("class-balanced", {"beta": 1}, "beta is 1; give"),
-        ("db", {"lam": 0}, "lam is 0; give a positive number"),
+        ("asl", {"clip": 1}, "loss 'asl': clip is 1; give a number, 0 <= clip < 1"),
+        ("class-balanced", {"beta": 1}, "beta is 1; give a number, 0 <= beta < 1"),
+        ("db", {"lam": 0}, "lam is 0; give a number, 0.001 <= lam"),
     ],
 )
 def test_bad_names_and_options_are_named(name, options, message, labels):

@@ -36,11 +36,11 @@ def test_defaults_stand_in_the_part_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"holdout": 1.5}, "holdout=1.5 is out of range; give 0 to 0.9"),
-        ({"momentum": -1}, "momentum=-1"),
+        ({"holdout": 1.5}, "holdout is 1.5; give a number, 0 <= holdout <= 0.9"),
+        ({"momentum": -1}, "momentum is -1"),
         ({"keep": "bset", "holdout": 0.1}, "did you mean 'best'"),
         ({"val_split": "val", "holdout": 0.1}, "give one of them"),
-        ({"evaluate_every": 0}, "evaluate_every=0"),
+        ({"evaluate_every": 0}, "evaluate_every is 0"),
     ],
 )
 def test_values_out_of_range_are_named(changes, message):

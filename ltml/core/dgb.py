@@ -1,10 +1,12 @@
 """Dynamic gradient balancing: weigh each class's positives and negatives to pull equally hard."""
 
+from typing import Annotated, Literal
+
 import torch
 from torch import Tensor
 
 from ltml.core.elementwise import BASES, MultiLabelLoss, class_totals, over_ranks, with_gradient
-from ltml.core.errors import InputError
+from ltml.core.options import Bounds, checked
 
 
 class DynamicGradientBalancing(MultiLabelLoss):
@@ -63,24 +65,17 @@ class DynamicGradientBalancing(MultiLabelLoss):
                 [ 1.0000, -1.0000]])
     """
 
+    @checked
     def __init__(
         self,
         num_classes: int,
         *,
-        strength: float = 0.5,
-        momentum: float = 0.99,
-        max_weight: float = 100.0,
-        base: str = "bce",
+        strength: Annotated[float, Bounds("[0, 1]")] = 0.5,
+        momentum: Annotated[float, Bounds("[0, 1)")] = 0.99,
+        max_weight: Annotated[float, Bounds("[1, 1e9]")] = 100.0,
+        base: Literal["bce", "focal", "asl"] = "bce",
     ):
         super().__init__(num_classes)
-        if not 0 <= strength <= 1:
-            raise InputError(f"strength is {strength}; give 0 (plain loss) to 1 (full balance)")
-        if not 0 <= momentum < 1:
-            raise InputError(f"momentum is {momentum}; give 0 <= momentum < 1, such as 0.99")
-        if not max_weight >= 1:
-            raise InputError(f"max_weight is {max_weight}; give 1 (no weighting) or more")
-        if base not in BASES:
-            raise InputError(f"base is {base!r}; give one of {', '.join(BASES)}")
         self.strength, self.momentum = strength, momentum
         self.max_weight, self.base = max_weight, base
         self.register_buffer("magnitudes", torch.zeros(2, num_classes))  # averages of G+ and G-

@@ -45,7 +45,7 @@ def asymmetric(
     (p, q), (log_p, log_q) = _probabilities(z)
     positive = q**gamma_pos if gamma_pos else torch.ones_like(q)
     positive_gradient = positive * (gamma_pos * p * log_p - q)
-    if clip:
+    if clip > 1e-30:  # less is lost in single precision
         q_m = (q + clip).clamp_(max=1)  # 1 - p_m, at least clip
         p_m, log_q = 1 - q_m, q_m.log()
         negative, slope = p_m**gamma_neg, p * q * (p_m > 0)

@@ -1,9 +1,13 @@
 """Heads: from a feature map to one logit a class, with or without diversity enhancement."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
-from ltml.core.errors import InputError
+from ltml.core.options import Bounds, checked
+
+Scale = Annotated[float, Bounds("[0, 1e6]")]
 
 
 class Head(nn.Module):
@@ -94,20 +98,17 @@ class DiversityEnhancement(Head):
         (torch.Size([2, 5]), torch.Size([2, 5, 8]))
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
         num_classes: int,
         *,
-        alpha: float = 0.6,
-        kappa: float = 1.0,
-        tau: float = 8.0,
+        alpha: Annotated[float, Bounds("[0, 1]")] = 0.6,
+        kappa: Scale = 1.0,
+        tau: Scale = 8.0,
     ):
         super().__init__(in_channels, num_classes)
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha={alpha} must lie in [0, 1]")
-        if not (0 <= kappa < float("inf") and 0 <= tau < float("inf")):
-            raise InputError(f"kappa={kappa}, tau={tau}: give finite numbers, not negative")
         self.alpha, self.kappa, self.tau = alpha, kappa, tau
         self.generator: torch.Generator | None = None  # of the fusion; None: torch's own
 
@@ -160,7 +161,7 @@ class DiversityEnhancement(Head):
 class ClassAttention(DiversityEnhancement):
     """Classify class-specific features without fusion; see :class:`DiversityEnhancement`."""
 
-    def __init__(self, in_channels: int, num_classes: int, *, kappa: float = 1.0, tau: float = 8.0):
+    def __init__(self, in_channels: int, num_classes: int, *, kappa: Scale = 1.0, tau: Scale = 8.0):
         super().__init__(in_channels, num_classes, alpha=0.0, kappa=kappa, tau=tau)
 
 

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,9 +20,11 @@ from ltml.core.elementwise import (
     mean_of,
     over_ranks,
 )
-from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
-from ltml.core.options import build, choose
+from ltml.core.options import Bounds, build, checked, choose
+
+# Beyond 1000, all but the hardest elements are 0 in single precision.
+Exponent = Annotated[float, Bounds("[0, 1000]")]
 
 
 class BinaryCrossEntropy(MultiLabelLoss):
@@ -87,11 +90,12 @@ class ClassBalancedLoss(MultiLabelLoss):
         | https://arxiv.org/abs/1901.05555
     """
 
-    def __init__(self, counts, num_images: int, *, beta: float = 0.999):
+    @checked
+    def __init__(
+        self, counts, num_images: int, *, beta: Annotated[float, Bounds("[0, 1)")] = 0.999
+    ):
         present, _ = _images(counts, num_images)
         super().__init__(len(present))
-        if not 0 <= beta < 1:
-            raise InputError(f"beta is {beta}; give 0 <= beta < 1, such as 0.999")
         weight = (1 - beta) / (1 - beta**present)
         self.register_buffer("class_weight", (weight / weight.mean()).float())
 
@@ -113,7 +117,8 @@ class FocalLoss(MultiLabelLoss):
         | https://arxiv.org/abs/1708.02002
     """
 
-    def __init__(self, *, gamma: float = 2.0):
+    @checked
+    def __init__(self, *, gamma: Exponent = 2.0):
         super().__init__()
         self.gamma = gamma
 
@@ -140,10 +145,15 @@ class AsymmetricLoss(MultiLabelLoss):
         | https://arxiv.org/abs/2009.14119
     """
 
-    def __init__(self, *, gamma_neg: float = 4.0, gamma_pos: float = 0.0, clip: float = 0.05):
+    @checked
+    def __init__(
+        self,
+        *,
+        gamma_neg: Exponent = 4.0,
+        gamma_pos: Exponent = 0.0,
+        clip: Annotated[float, Bounds("[0, 1)")] = 0.05,
+    ):
         super().__init__()
-        if not 0 <= clip < 1:
-            raise InputError(f"clip is {clip}; give 0 <= clip < 1, such as 0.05")
         self.options = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
 
     def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
@@ -183,21 +193,20 @@ class DistributionBalancedLoss(MultiLabelLoss):
         | https://arxiv.org/abs/2007.09654
     """
 
+    @checked
     def __init__(
         self,
         counts,
         num_images: int,
         *,
-        alpha: float = 0.1,
-        beta: float = 10.0,
-        mu: float = 0.3,
-        kappa: float = 0.05,
-        lam: float = 5.0,
+        alpha: Annotated[float, Bounds("[0, 1000]")] = 0.1,
+        beta: Annotated[float, Bounds("[0.001, 1000]")] = 10.0,
+        mu: Annotated[float, Bounds("[0, 1]")] = 0.3,
+        kappa: Annotated[float, Bounds("[0, 1000]")] = 0.05,
+        lam: Annotated[float, Bounds("[0.001, 1000]")] = 5.0,
     ):
         present, absent = _images(counts, num_images)
         super().__init__(len(present))
-        if not lam > 0:
-            raise InputError(f"lam is {lam}; give a positive number, such as 5")
         self.alpha, self.beta, self.mu, self.lam = alpha, beta, mu, lam
         self.register_buffer("inverse_counts", (1 / present).float())
         self.register_buffer("shift", (kappa / lam * (absent / present).log()).float())
@@ -236,8 +245,14 @@ class EQLv2(MultiLabelLoss):
         | https://arxiv.org/abs/2012.08548
     """
 
+    @checked
     def __init__(
-        self, num_classes: int, *, alpha: float = 4.0, gamma: float = 12.0, mu: float = 0.8
+        self,
+        num_classes: int,
+        *,
+        alpha: Annotated[float, Bounds("[0, 1000]")] = 4.0,
+        gamma: Annotated[float, Bounds("[0.001, 1000]")] = 12.0,
+        mu: Annotated[float, Bounds("[0, 1000]")] = 0.8,
     ):
         super().__init__(num_classes)
         self.alpha, self.gamma, self.mu = alpha, gamma, mu

@@ -5,6 +5,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,9 +14,12 @@ from ltml.core.audit import Audit, audit
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
 from ltml.core.maxent import balance_groups, check_groups, group_shares
+from ltml.core.options import Bounds, Seed, check_fields, fitted
 from ltml.core.seeding import generator
 
 _BLOCK = 2**15  # images sampled in one go: a batch of 64 alone would be all overhead
+
+AtLeast1 = Annotated[int, Bounds("[1, 1e12]")]
 
 
 @dataclass(eq=False, repr=False)
@@ -43,30 +47,28 @@ class Sampler(ABC):
 
     labels: LabelMatrix
     _: KW_ONLY
-    batch_size: int
-    num_batches: int | None = None
-    seed: int = 0
-    rank: int = 0
-    world_size: int = 1
+    batch_size: Annotated[int, Bounds("[1, 1e6]")]
+    num_batches: AtLeast1 | None = None
+    seed: Seed = 0
+    rank: Annotated[int, Bounds("[0, inf)")] = 0
+    world_size: AtLeast1 = 1
     groups: Mapping[str, Sequence[int]] | None = None
 
     replacement = True  # whether one image can come up twice before another does once
     start = 0  # the first batch for which the probabilities hold
 
     def __post_init__(self):
+        check_fields(self)
         if not isinstance(self.labels, LabelMatrix):
             self.labels = LabelMatrix(self.labels)
         if len(self.labels) == 0:
             raise InputError("labels hold no image; give at least one")
-        self.batch_size = _whole("batch_size", self.batch_size, 1)
         if self.num_batches is None:
             self.num_batches = math.ceil(len(self.labels) / self.batch_size)
-        self.num_batches = _whole("num_batches", self.num_batches, 1)
-        self.seed = _whole("seed", self.seed, 0)
         rank, world_size = self.rank, self.world_size
         if self.batch_size % world_size:
             raise InputError(f"batch_size is {self.batch_size}; give a multiple of {world_size=}")
-        if not 0 <= rank < world_size:
+        if rank >= world_size:
             raise InputError(f"rank is {rank}; give one of 0 to {world_size - 1}")
         self.groups = check_groups(self.labels, self.groups)
         self.shares: dict[str, float] = {}
@@ -158,7 +160,8 @@ class Sampler(ABC):
                     f"state holds {name} {state.get(name)!r}, this sampler has {value!r}; "
                     "resume with the settings and data of the saved training"
                 )
-        self.batch = _whole("batch in the state", state.get("batch"), 0)
+        kind = Annotated[int, Bounds("[0, inf)")]
+        self.batch = fitted("batch", state.get("batch"), kind, where="state: ")
 
 
 class UniformSampler(Sampler):
@@ -285,18 +288,14 @@ class GroupSampler(Sampler):
         array([0.6306, 0.6306])
     """
 
-    ridge: float = 0.0
-    share: str | Mapping[str, float] = "classes"
-    uniform: float = 0.0
+    ridge: Annotated[float, Bounds("[0, 1e6]")] = 0.0
+    share: Literal["classes", "equal", "images"] | Mapping[str, float] = "classes"
+    uniform: Annotated[float, Bounds("[0, 1)")] = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if not self.labels.counts.any():
             raise InputError("labels hold no label on any image, so there is nothing to balance")
-        if not 0 <= self.ridge < math.inf:
-            raise InputError(f"ridge is {self.ridge!r}; give 0 (exact balance) or more")
-        if not 0 <= self.uniform < 1:
-            raise InputError(f"uniform is {self.uniform!r}; give a share of the batch, below 1")
         shares = group_shares(self.labels, self.groups, self.share)
         self._weights, self.report = balance_groups(self.labels, self.groups, ridge=self.ridge)
         self.groups = {name: self.groups[name] for name in self._weights}
@@ -362,12 +361,10 @@ class LateGroupSampler(GroupSampler):
         [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
     """
 
-    last: float = 0.4
+    last: Annotated[float, Bounds("(0, 1]")] = 0.4
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.last <= 1:
-            raise InputError(f"last is {self.last!r}; give a share, above 0 and up to 1")
         self.start = self.num_batches - max(1, round(self.last * self.num_batches))
 
     def _sample(self, first, last):
@@ -398,12 +395,6 @@ def _rounded_shares(
     for end in np.concatenate([[0], np.cumsum(shares)[:-1]]):
         group += place >= none + np.floor((batch_size - none) * end + offset * (end > 0))
     return group, (int(before[0]), int(before[-1]))
-
-
-def _whole(name: str, value, least: int) -> int:
-    if not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} is {value!r}; give a whole number, {least} or more")
-    return int(value)
 
 
 SAMPLERS = {

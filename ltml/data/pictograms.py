@@ -1,12 +1,12 @@
 """The embedded data set: scenes of pictograms with the label counts of VOC-LT."""
 
 import json
-import numbers
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
-from ltml.core.options import build
+from ltml.core.options import Bounds, Seed, build, checked
 from ltml.data.splits import LongTailData, Split
 
 # Glyphs of DejaVu Sans, the font that matplotlib ships.
@@ -46,14 +46,17 @@ _ANGLES = np.linspace(-28, 28, 13)  # degrees
 _CANDIDATES = 12  # places tried for a symbol; the one with least overlap is taken
 
 
+@checked
 def load(
     *,
-    scale: float = 2.0,
-    image_size: int = 40,
-    clutter: float = 3.0,
-    imbalance: float = 1.0,
-    test_images: int = 1500,
-    seed: int = 0,
+    # Upper bounds keep a slip from filling the memory.
+    scale: Annotated[float, Bounds("[0.01, 100]")] = 2.0,
+    image_size: Annotated[int, Bounds("[16, 512]")] = 40,
+    clutter: Annotated[float, Bounds("[0, 50]")] = 3.0,
+    # Beyond 1.5, a class would fill every image.
+    imbalance: Annotated[float, Bounds("[0, 1.5]")] = 1.0,
+    test_images: Annotated[int, Bounds("[10, 1e6]")] = 1500,
+    seed: Seed = 0,
 ) -> LongTailData:
     r"""Draw the pictogram data set: a long-tailed training split and a balanced test split.
 
@@ -85,19 +88,6 @@ def load(
         >>> data.train.labels.counts.max(), data.train.labels.counts.min()
         (np.int64(775), np.int64(4))
     """
-    for name, value, kind, least, most in (  # upper bounds keep a slip from filling the memory
-        ("scale", scale, numbers.Real, 0.01, 100),
-        ("image_size", image_size, numbers.Integral, 16, 512),
-        ("clutter", clutter, numbers.Real, 0, 50),
-        ("imbalance", imbalance, numbers.Real, 0, 1.5),  # beyond, a class would fill every image
-        ("test_images", test_images, numbers.Integral, 10, 10**6),
-        ("seed", seed, numbers.Integral, 0, 2**63 - 1),
-    ):
-        if not (isinstance(value, kind) and least <= value <= most):
-            noun = "a whole number" if kind is numbers.Integral else "a number"
-            raise InputError(
-                f"pictograms option {name} is {value!r}; give {noun} from {least} to {most}"
-            )
     share = np.array(_COUNTS, dtype=float) ** imbalance
     train = np.maximum(1, np.rint(sum(_COUNTS) * scale * share / share.sum())).astype(np.int64)
     train_images = max(train.max(), round(train.sum() / _LABELS_PER_IMAGE))

@@ -1,12 +1,21 @@
 """A recipe: everything that decides how a model is trained; and the benchmarks' usual ones."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
 from ltml.core.errors import InputError
-from ltml.core.files import quote
-from ltml.core.options import choose
+from ltml.core.options import Bounds, Seed, check_fields, check_options, choose, fitted
+
+Count = Annotated[int, Bounds("[1, inf)")]
+Positive = Annotated[float, Bounds("(0, 1e30]")]
+# What a training gives its parts itself, so that no recipe can.
+GIVEN = {
+    "sampler": ("batch_size", "num_batches", "seed", "rank", "world_size"),
+    "loss": ("reduction",),
+    "diversity": (),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +45,7 @@ class Recipe:
     """Split to validate on, every validate_every epochs and at the end; default: none."""
     test_split: str | None = None
     """Split to test on; default: the data set's own."""
-    holdout: float = 0.0
+    holdout: Annotated[float, Bounds("[0, 0.9]")] = 0.0
     """Share of the training images to hold out for validation, every class kept on both sides."""
     sampler: str = "uniform"
     """How images are sampled: uniform, class-aware, group or group-late."""
@@ -54,61 +63,67 @@ class Recipe:
     """small, a torchvision classifier such as resnet50, or timm/NAME."""
     weights: str | None = None
     """A local file with a state_dict (.pth, .safetensors), or a name of pretrained weights."""
-    freeze: int = 0
+    freeze: Annotated[int, Bounds("[-1, inf)")] = 0
     """First layers of the backbone that are kept as loaded, batch norm's statistics included; -1:
     all of them. Every image then passes the backbone once, and the head is trained on the maps."""
     freeze_norm: bool | None = None
     """Keep batch norm's statistics as loaded; default: with weights, since small batches blur
     them."""
-    image_size: int | None = None
+    image_size: Annotated[int, Bounds("[1, 10000]")] | None = None
     """Side of the square input in pixels; default: what suits the images and the backbone."""
     augment: str | None = None
     """Random views: none, shift, light (shift and mirror) or strong (crop, mirror and colour);
     default: light, but shift for pictograms, whose mirror images are never tested."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over as many images as the training split has; default 7, unless steps are given."""
-    steps: int | None = None
+    steps: Annotated[int, Bounds("[0, inf)")] | None = None
     """Training steps, instead of epochs; 0 with refit: the head is only fitted."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Bounds("[2, 1e6]")] = 64
     """Images per step."""
-    optimizer: str = "adamw"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw or sgd."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Bounds("[0, 1)")] = 0.9
     """Momentum of sgd."""
-    lr: float | None = None
+    lr: Positive | None = None
     """Peak learning rate; default: 0.01 for the small network, 0.005 for others."""
-    backbone_lr: float | None = None
+    backbone_lr: Positive | None = None
     """Learning rate of the backbone, as a multiple of lr; default: 0.2 with weights, which it
     spares, else 1."""
-    weight_decay: float = 1e-2
+    weight_decay: Annotated[float, Bounds("[0, 1e6]")] = 1e-2
     """Weight decay, not applied to biases and normalisation."""
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "step"] = "cosine"
     """cosine to 0, or step: a tenth after 5/8 and again after 7/8 of the training."""
-    warmup: int | None = None
+    warmup: Annotated[int, Bounds("[0, inf)")] | None = None
     """Steps over which the learning rate rises; default: 50, but at most half of all."""
-    clip: float = 35.0
+    clip: Positive = 35.0
     """Largest norm of the whole gradient."""
-    evaluate_every: int | None = None
+    evaluate_every: Count | None = None
     """Also test after every so many epochs; default: once, at the end."""
-    validate_every: int = 1
+    validate_every: Count = 1
     """Validate after every so many epochs, and after the last."""
     refit: bool = False
     """After the training, fit the classifier anew in closed form, by the covariance that all
     classes share; see ltml.core.discriminant."""
-    shrinkage: float | None = None
+    shrinkage: Positive | None = None
     """Of that covariance; default: chosen on the training images, by leave-one-out error."""
-    interpolation: float = 0.0
+    interpolation: Annotated[float, Bounds("[0, 1]")] = 0.0
     """Before the refit, move the backbone this share of the way back to its pretrained weights."""
     interference: bool = False
     """Record which classes pull the shared features against one another: up to 100 classes, say."""
-    keep: str = "last"
+    keep: Literal["last", "best"] = "last"
     """Which epoch's model to keep: last, or best (by the mAP of the validation split)."""
     compile: bool = False
     """Have torch.compile build the network first: slow to start, faster from then on."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights, the sampling and the augmentation."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device."""
+
+    def __post_init__(self):
+        if self.device is not None and not isinstance(self.device, str):
+            object.__setattr__(self, "device", str(self.device))  # of a torch.device
+        with suppress(InputError):  # a recipe may hold anything, until it is checked
+            check_fields(self)
 
     @classmethod
     def baseline(cls, **changes) -> "Recipe":
@@ -136,28 +151,24 @@ class Recipe:
         return cls(**parts | changes)
 
     def check(self) -> None:
-        """Raise an :class:`InputError` that names the first value out of range."""
+        """Raise an :class:`InputError` that names the first value that cannot be used."""
+        from ltml.core.heads import HEADS  # torch takes seconds to import
+        from ltml.core.losses import LOSSES
+        from ltml.core.sampler import SAMPLERS
+
+        check_fields(self)
+        for what, table, name, options in (
+            ("sampler", SAMPLERS, self.sampler, self.sampler_options),
+            ("loss", LOSSES, self.loss, self.loss_options),
+            ("diversity", HEADS, self.diversity, self.head_options),
+        ):
+            part = choose(what, name, table)
+            found = check_options(part, f"{what} {name!r}", options, *GIVEN[what])
+            options.update(found)  # numbers that were text
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"epochs={self.epochs} and steps={self.steps}: give one of them")
-        bounds = {
-            **dict.fromkeys(
-                ("epochs", "image_size", "evaluate_every", "validate_every"), (1, math.inf)
-            ),
-            **dict.fromkeys(("weight_decay", "warmup", "seed"), (0, math.inf)),
-            **dict.fromkeys(("lr", "backbone_lr", "clip", "shrinkage"), (1e-30, 1e30)),
-            **{"steps": (0 if self.refit else 1, math.inf), "freeze": (-1, math.inf)},
-            **{"interpolation": (0, 1)},
-            **{"batch_size": (2, math.inf), "momentum": (0, 0.9999), "holdout": (0, 0.9)},
-        }
-        for name, (least, most) in bounds.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                wanted = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-                raise InputError(f"{name}={value} is out of range; give {wanted}")
-        choices = {"optimizer": ("adamw", "sgd"), "schedule": ("cosine", "step")}
-        choices["keep"] = ("last", "best")
-        for name, known in choices.items():
-            choose(name, getattr(self, name), dict.fromkeys(known))
+        if self.steps == 0 and not self.refit:
+            raise InputError("steps is 0, and nothing would be trained; give 1 or more, or refit")
         if self.interpolation and not (self.refit and self.weights):
             raise InputError(
                 f"interpolation={self.interpolation} goes back to pretrained weights, for the "
@@ -182,18 +193,10 @@ class Recipe:
         for name, kind in get_type_hints(cls).items():
             if name not in values:
                 continue
-            value = values[name]
-            if value is None and kind is float:
-                value = math.inf  # JSON has no infinity; write_json makes it null
-            kinds = get_args(kind) if get_origin(kind) is not dict else ()
-            kinds = kinds or (kind,)  # of int | None, or of int
-            # type(), not isinstance(): true is not a number. JSON may write 1.0 as 1.
-            if type(value) not in kinds and not (type(value) is int and float in kinds):
-                wanted = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
-                raise InputError(f"recipe: {name} is {quote(value)}; give {wanted}")
-            if type(value) is float and math.isnan(value):
-                raise InputError(f"recipe: {name} is not a number; give one")
-            found[name] = value
+            if values[name] is None and kind is float:
+                found[name] = math.inf  # JSON has no infinity; write_json makes it null
+            else:
+                found[name] = fitted(name, values[name], kind, where="recipe: ")
         if "head_options" in found:  # 0.3.0 could fuse pairs of images, in training alone
             options = found["head_options"].items()
             found["head_options"] = {name: value for name, value in options if name != "pairs"}
