@@ -1,10 +1,12 @@
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
@@ -217,3 +219,182 @@ def test_calibration_is_that_of_scikit_learn():
         share = rows["count"] / rows["count"].sum()
         assert np.allclose(rows.error, (share * abs(predicted - observed)).sum())
     assert table[table.group == "all"]["count"].sum() == p.numel()
+
+
+def three_states(seed=0, N=60, C=4):
+    """Probabilities with ties, and targets a third of which are unknown."""
+    rng = np.random.default_rng(seed)
+    p = rng.random((N, C)).round(1)
+    y = (rng.random((N, C)) < 0.4).astype(float)
+    y[rng.random((N, C)) < 1 / 3] = np.nan
+    y[:, 3] = np.where(y[:, 3] == 1, np.nan, y[:, 3])  # a class without a known positive
+    return p, y
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31))
+def test_unknown_targets_are_as_if_they_were_not_there(seed):
+    p, y = three_states(seed)
+    ap, area, found = average_precision(p, y), auroc(p, y), f1_thresholds(p, y)
+    table, each = classification(p, y, thresholds=found.numpy()), calibration(p, y, bins=7)
+    hits = predicted = 0
+    for c in range(4):
+        known = ~np.isnan(y[:, c])
+        truth, score = y[known, c], p[known, c]
+        if not truth.any():
+            assert np.isnan(ap[c])
+            assert found[c].isnan()
+            continue
+        assert ap[c] == pytest.approx(average_precision_score(truth, score))
+        assert area[c] == pytest.approx(roc_auc_score(truth, score))
+        alone = torch.tensor(score)[:, None], torch.tensor(truth)[:, None]
+        assert found[c] == f1_thresholds(*alone)[0]
+        hits += ((score >= found[c].item()) & (truth == 1)).sum()
+        predicted += (score >= found[c].item()).sum()
+    assert table.OP["all"] == pytest.approx(hits / predicted if predicted else 0)
+    assert table.OR["all"] == pytest.approx(hits / (y == 1).sum())
+    known = ~np.isnan(y)
+    alone = calibration(p[known][:, None], y[known][:, None], bins=7)
+    pd.testing.assert_frame_equal(each, alone)
+
+
+def test_diversity_is_of_known_positives():
+    x, y = torch.randn(30, 5), torch.ones(30, 2)
+    y[10:, 0], y[20:, 1] = torch.nan, 0
+    table = feature_diversity(x, y, size=4)
+    assert table["count"].tolist() == [10, 20]
+    pd.testing.assert_frame_equal(table, feature_diversity(x, y.nan_to_num(), size=4))
+
+
+def containers(x):
+    """The same numbers as people hold them."""
+    x = np.asarray(x, np.float64)
+    names = [f"class {c}" for c in range(x.shape[-1])]
+    yield x
+    yield x.astype(np.float32)
+    yield np.asfortranarray(x)
+    yield x[::-1, ::-1][::-1, ::-1]
+    yield x.astype(">f8")
+    yield x.tolist()
+    yield torch.tensor(x, requires_grad=True)
+    yield [torch.tensor(row) for row in x]
+    yield pd.DataFrame(x, columns=names, index=[f"{i}.jpg" for i in range(len(x))])
+    yield pd.DataFrame(x, columns=names).astype("Float64")
+    yield x.astype(object)
+    yield np.ma.masked_invalid(x)
+
+
+METRIC = {
+    "ap": average_precision,
+    "auroc": auroc,
+    "f1": f1_thresholds,
+    "classification": lambda p, y: classification(p, y, groups={"a": [0, 1], "b": (2,)}),
+    "calibration": lambda p, y: calibration(p, y, groups={"a": torch.tensor([0, 1])}),
+    "diversity": lambda p, y: feature_diversity(p, y, size=3),
+}
+
+
+@pytest.mark.parametrize("metric", METRIC.values(), ids=METRIC)
+def test_every_metric_takes_what_people_hold(metric):
+    p, y = three_states(N=40)
+    p = (p * 8).round() / 8  # the same in every precision
+    expected = metric(torch.tensor(p), torch.tensor(y))
+
+    def same(a, b):
+        if isinstance(b, pd.DataFrame):
+            pd.testing.assert_frame_equal(a, b)
+        else:
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+    for form in containers(p):
+        same(metric(form, y), expected)
+    for form in containers(y):
+        same(metric(p, form), expected)
+    same(metric(p, LabelMatrix(y)), expected)
+    whole = np.nan_to_num(y)
+    expected = metric(p, whole)
+    for form in (whole.astype(bool), whole.astype(np.uint8), csr_array(whole), torch.tensor(whole)):
+        same(metric(p, form), expected)
+
+
+SHAPES = {
+    "one row short": lambda p, y: (p, y[:-1]),
+    "one row long": lambda p, y: (p[:-1], y),
+    "one row": lambda p, y: (p, y[:1]),
+    "transposed": lambda p, y: (p, y.T),
+    "one class": lambda p, y: (p, y[:, :1]),
+    "a vector": lambda p, y: (p, y[:, 0]),
+    "a number": lambda p, y: (p, 1),
+    "one axis too many": lambda p, y: (p, y[None]),
+    "ragged": lambda p, y: (p, [[1], [1, 0]]),
+    "minus one": lambda p, y: (p, np.where(y > 0, 1, -1)),
+    "two": lambda p, y: (p, 2 * np.nan_to_num(y)),
+    "words": lambda p, y: (p, np.full(y.shape, "yes")),
+    "NaN scores": lambda p, y: (np.where(y > 0, np.nan, p), y),
+    "word scores": lambda p, y: (np.full(y.shape, "high"), y),
+    "complex scores": lambda p, y: (torch.tensor(p) * 1j, y),
+    "no image": lambda p, y: (p[:0], y[:0]),
+    "None": lambda p, y: (p, None),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", METRIC)
+def test_what_does_not_fit_is_refused_in_one_line(name, shape):
+    p, y = three_states(N=40)
+    if name == "diversity" and shape in ("one class", "no image"):
+        return  # features have a width of their own; of no image, every class is NaN
+    with pytest.raises(InputError) as error:
+        METRIC[name](*SHAPES[shape](p, y))
+    assert "\n" not in str(error.value)
+
+
+def test_frames_in_another_order_are_refused():
+    p, y = (pd.DataFrame(x, columns=list("abcd")) for x in three_states(N=5))
+    with pytest.raises(InputError, match=r"columns of scores and targets.*'d' and 'a'.*reindex"):
+        average_precision(p[list("dcba")], y)
+    with pytest.raises(InputError, match=r"give targets.reindex\(index=scores.index\)"):
+        average_precision(p, y[::-1])
+    average_precision(p, y[::-1].reindex(index=p.index))  # as it says
+    with pytest.raises(InputError, match="another order"):
+        average_precision(p[list("dcba")], LabelMatrix(y))
+    with pytest.raises(InputError, match="columns of probabilities and thresholds"):
+        classification(p, y, thresholds=pd.Series(0.5, index=list("badc")))
+    classification(p, y, thresholds=pd.Series(0.5, index=list("abcd")))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p, y: classification(p, y, thresholds=[0.5]), r"thresholds have shape \(1,\).*4"),
+        (lambda p, y: classification(p, y, thresholds=p), r"thresholds have shape \(60, 4\)"),
+        (lambda p, y: classification(p, y, thresholds=50), "thresholds hold 50; give prob"),
+        (lambda p, y: classification(p, y, thresholds={"a": 1}), "thresholds hold"),
+        (lambda p, y: classification(p, y, thresholds="best"), "thresholds hold"),
+        (lambda p, y: classification(p, y, groups=[[0, 1]]), "groups is list; give name"),
+        (
+            lambda p, y: classification(p, y, groups={"a": [4]}),
+            "holds class 4; give indices 0 to 3",
+        ),
+        (lambda p, y: calibration(p, y, groups={"a": [-1]}), "holds class -1"),
+        (lambda p, y: calibration(p, y, groups={"a": ["cat"]}), r"groups\['a'\] is \['cat'\]"),
+        (lambda p, y: calibration(p, y, groups={"all": [0]}), "'all', the row of all classes"),
+        (lambda p, y: calibration(p, y, bins=0), "bins is 0"),
+        (lambda p, y: calibration(p, y, bins=2.5), "bins is 2.5"),
+        (lambda p, y: group_map(p, {}), r"ap has shape \(60, 4\)"),
+        (lambda p, y: group_map([0.1, 0.2], {"a": [2]}), "holds class 2"),
+        (lambda p, y: group_map([0.1], {"mAP": [0]}), "'mAP', the row"),
+        (lambda p, y: feature_diversity(p, y, size=2.5), "size is 2.5"),
+        (lambda p, y: feature_diversity(p + np.inf, y), "infinite or NaN"),
+    ],
+)
+def test_bad_options_of_metrics_are_named(call, message):
+    with pytest.raises(InputError, match=message):
+        call(*three_states())
+
+
+def test_group_means_take_lists():
+    groups = {"a": [0, 1], "b": torch.tensor([2]), "c": []}
+    found = group_map([0.5, np.nan, 1.0], groups)
+    assert str(found) == str(group_map(pd.Series([0.5, np.nan, 1.0]), groups))
+    assert {name: found[name] for name in ("mAP", "a", "b")} == {"mAP": 0.75, "a": 0.5, "b": 1.0}

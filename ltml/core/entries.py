@@ -121,16 +121,9 @@ def read_matrix(Y, name: str = "Y") -> tuple[csr_array, EntrySet | None]:
     Raises:
         InputError: if it is no matrix, or naming an entry that is neither 0, 1 nor blank.
     """
-    if getattr(Y, "layout", None) is not None and "sparse" in str(Y.layout):  # a tensor
-        Y = Y.detach().cpu().to_sparse_coo().coalesce()
-        Y = csr_array((Y.values().numpy(), Y.indices().numpy()), shape=tuple(Y.shape))
+    Y = _plain(Y, name)
     if issparse(Y):
         return _read_sparse(Y, name)
-    if not hasattr(Y, "iloc") and not hasattr(Y, "detach") and not np.ma.isMaskedArray(Y):
-        try:
-            Y = np.asarray(Y)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{name}: rows of different lengths; give a matrix") from error
     shape = tuple(Y.shape)
     if len(shape) != 2:
         raise InputError(f"{name} has shape {shape}; give a matrix (images, classes)")
@@ -142,6 +135,58 @@ def read_matrix(Y, name: str = "Y") -> tuple[csr_array, EntrySet | None]:
     inverted = 2 * blanks > shape[0] * shape[1]
     listed = _from_blocks(lambda rows: _blank(_numpy(Y, rows)) != inverted, shape)
     return ones, EntrySet(listed, inverted)
+
+
+def zeros_and_ones(Y, name: str) -> np.ndarray:
+    """Read a 0/1 matrix whole: bool, or float32 with NaN at its blank entries.
+
+    Raises:
+        InputError: naming an entry that is neither 0, 1 nor blank.
+    """
+    if hasattr(Y, "class_names") and hasattr(Y, "dense"):  # a LabelMatrix
+        Y = Y.dense()
+    Y = _plain(Y, name)
+    Y = Y.toarray() if issparse(Y) else Y
+    if len(Y.shape) != 2:
+        raise InputError(f"{name} have shape {tuple(Y.shape)}; give (images, classes)")
+    part = _numpy(Y, slice(0, None))
+    blank = _blank(part)
+    ones = _checked(part, slice(0, None), name)
+    return np.where(blank, np.float32(np.nan), ones.astype(np.float32)) if blank.any() else ones
+
+
+def to_numpy(x, name: str) -> np.ndarray:
+    """Numbers of any container as an array, NaN where blank.
+
+    Raises:
+        InputError: if there is something else among them.
+    """
+    x = _plain(x, name)
+    x = x.toarray() if issparse(x) else x
+    if hasattr(x, "iloc"):
+        x = _numpy(x if hasattr(x, "columns") else x.to_frame(), slice(0, None)).reshape(x.shape)
+    x = x.filled(np.nan) if np.ma.isMaskedArray(x) else x
+    if x.dtype.kind in "biuf":
+        return x
+    try:
+        return np.where(_blank(x.astype(object)), np.nan, x).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} hold something that is no number ({error}); give numbers"
+        ) from error
+
+
+def _plain(Y, name: str):
+    """An array, frame, dense tensor or scipy matrix of what was given."""
+    if "sparse" in str(getattr(Y, "layout", "")):  # a tensor
+        Y = Y.detach().cpu().to_sparse_coo().coalesce()
+        return csr_array((Y.values().numpy(), Y.indices().numpy()), shape=tuple(Y.shape))
+    if issparse(Y) or hasattr(Y, "iloc") or hasattr(Y, "detach") or np.ma.isMaskedArray(Y):
+        return Y
+    try:
+        return np.asarray(Y)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: rows of different lengths; give a matrix") from error
 
 
 def _read_sparse(Y, name: str) -> tuple[csr_array, EntrySet | None]:

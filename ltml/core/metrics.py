@@ -1,19 +1,25 @@
 """Ranking, classification, calibration and feature diversity, per class and per group."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from torch import Tensor
 
+from ltml.core.entries import to_numpy, zeros_and_ones
 from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
 from ltml.core.options import choose
 
+# Every metric takes arrays, tensors of any device, frames, lists and, as targets, a LabelMatrix;
+# targets are 0, 1, or NaN where nobody knows, and such entries are as if they were not there.
 
-def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
+
+def average_precision(scores: ArrayLike, targets: ArrayLike) -> np.ndarray:
     r"""Compute each class's step-wise average precision, scikit-learn's definition.
 
     .. math:: AP_c = \sum_k (R_k - R_{k-1}) P_k
@@ -22,43 +28,124 @@ def average_precision(scores: Tensor, targets: Tensor) -> np.ndarray:
 
     Args:
         scores: ``(N, C)`` logits or probabilities; only their order within a class matters.
-        targets: ``(N, C)`` of 0 and 1.
+        targets: ``(N, C)`` of 0 and 1, or NaN where unknown: an image whose label of a class is
+            unknown does not count for it, as LVIS and Open Images score.
 
     Returns:
         ``(C,)`` float64 in [0, 1], NaN for classes without a positive.
 
     Raises:
-        InputError: if the shapes disagree or a score is NaN.
+        InputError: if the shapes disagree, a score is NaN, or a target is anything else.
 
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
         >>> average_precision(scores, torch.tensor([[1, 0], [0, 0], [1, 0]])).round(4)
         array([0.8333,    nan])
     """
-    if scores.shape != targets.shape or scores.ndim != 2:
-        shapes = f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)}"
-        raise InputError(f"{shapes} differ; give both as (images, classes)")
-    if scores.isnan().any():
-        row, column = scores.isnan().nonzero()[0].tolist()
-        raise InputError(f"scores hold NaN at image {row}, class {column}; lower the learning rate")
-    ranked, hits, last = _ranking(scores, targets)
+    ranked, hits, known, last = _ranking(*_checked(scores, targets))
     N, found = ranked.shape[1], hits.cumsum(1)
-    precision = found / torch.arange(1, N + 1, dtype=torch.float64)
+    precision = found / known.clamp(min=1).double()
     # Images with equal scores count together: each takes the precision at the last of them.
     end = torch.where(last, torch.arange(N), N).flip(1).cummin(1).values.flip(1)
     return ((hits * precision.gather(1, end)).sum(1) / hits.sum(1)).numpy()
 
 
-def _ranking(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank each class's images: their scores, targets, and which is the last of its score."""
-    scores, targets = scores.detach().cpu().T, targets.detach().cpu().T > 0  # (C, N)
-    ranked, order = scores.contiguous().sort(dim=1, descending=True)
-    last = torch.ones_like(targets)
+def _checked(
+    scores: ArrayLike, targets: ArrayLike, *, probabilities: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check what a metric is given: scores, whether positive, and whether known (None: all are)."""
+    name = "probabilities" if probabilities else "scores"
+    found = _matrix(scores, name)
+    wanted = torch.from_numpy(zeros_and_ones(targets, "targets"))
+    if found.shape != wanted.shape or found.ndim != 2:
+        shapes = f"{name} {tuple(found.shape)} and targets {tuple(wanted.shape)}"
+        raise InputError(f"{shapes} differ; give both as (images, classes)")
+    if not found.numel():
+        raise InputError(f"{name} have shape {tuple(found.shape)}; give at least one image")
+    for axis in ("index", "columns"):
+        _same_order(name, _labels_of(scores, axis), "targets", _labels_of(targets, axis), axis)
+    if found.isnan().any():
+        row, column = found.isnan().nonzero()[0].tolist()
+        cause = "the training diverged: lower its learning rate, or leave the image out"
+        raise InputError(f"{name} hold NaN at image {row}, class {column}; {cause}")
+    if probabilities and not ((found >= 0) & (found <= 1)).all():
+        span = f"probabilities span {found.min():g} to {found.max():g}"
+        raise InputError(f"{span}; give logits.sigmoid()")
+    unknown = wanted.isnan() if wanted.is_floating_point() else torch.zeros(1, dtype=torch.bool)
+    return found, wanted == 1, ~unknown if unknown.any() else None
+
+
+def _matrix(x: ArrayLike, name: str) -> Tensor:
+    """Numbers of any kind as a floating-point tensor on the CPU."""
+    if not isinstance(x, Tensor):
+        array = to_numpy(x, name)
+        small = array.dtype.kind == "f" and array.itemsize <= 8
+        # a copy, since torch takes neither negative strides nor the other byte order
+        x = torch.from_numpy(array.astype(f"f{array.itemsize}" if small else "f8", order="C"))
+    elif x.is_complex():
+        raise InputError(f"{name} are of {x.dtype}; give numbers")
+    x = x.detach().cpu()
+    if x.is_floating_point():
+        return x.float() if x.itemsize < 4 else x
+    return x.double()
+
+
+def _same_order(name: str, ours: list | None, other: str, theirs: list | None, axis: str) -> None:
+    """Refuse frames whose rows or columns are the same in another order."""
+    if (
+        ours is None
+        or theirs is None
+        or ours == theirs
+        or sorted(map(str, ours)) != sorted(map(str, theirs))
+    ):
+        return
+    at = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+    raise InputError(
+        f"{axis} of {name} and {other} are in another order ({ours[at]!r} and {theirs[at]!r} in "
+        f"place {at}); give {other}.reindex({axis}={name}.{axis})"
+    )
+
+
+def _labels_of(x, axis: str) -> list | None:
+    if isinstance(x, LabelMatrix):
+        return list(x.class_names) if axis == "columns" else None
+    return list(getattr(x, axis)) if isinstance(x, pd.DataFrame) else None
+
+
+def _groups(groups: Mapping[str, Sequence[int]] | None, C: int, all_of_them: str) -> dict:
+    """Check groups of classes, and put before them that of all classes."""
+    if not isinstance(groups, Mapping | None):
+        raise InputError(f"groups is {type(groups).__name__}; give name -> class indices")
+    out = {all_of_them: np.arange(C)}
+    for name, classes in (groups or {}).items():
+        if name in out:
+            raise InputError(f"groups hold {name!r}, the row of all classes; give another name")
+        found = np.atleast_1d(np.asarray(classes.cpu() if hasattr(classes, "cpu") else classes))
+        if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+            raise InputError(f"groups[{name!r}] is {classes!r}; give class indices")
+        for c in found[(found < 0) | (found >= C)][:1]:
+            raise InputError(f"groups[{name!r}] holds class {c}; give indices 0 to {C - 1}")
+        out[name] = found.astype(np.int64)
+    return out
+
+
+def _ranking(
+    scores: Tensor, positive: Tensor, known: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rank each class's images: scores, positives, known ones so far, and the last of each score.
+
+    Unknown ones come last, at a score of minus infinity.
+    """
+    scores = scores if known is None else scores.masked_fill(~known, -math.inf)
+    ranked, order = scores.T.contiguous().sort(dim=1, descending=True)  # (C, N)
+    last = torch.ones_like(ranked, dtype=torch.bool)
     last[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
-    return ranked, targets.gather(1, order).double(), last
+    hits, N = positive.T.gather(1, order).double(), len(scores)
+    so_far = torch.arange(1, N + 1) if known is None else known.T.gather(1, order).cumsum(1)
+    return ranked, hits, so_far, last
 
 
-def auroc(scores, targets) -> np.ndarray:
+def auroc(scores: ArrayLike, targets: ArrayLike) -> np.ndarray:
     r"""Compute each class's area under the ROC curve: how often a positive outranks a negative.
 
     .. math:: \mathrm{AUROC}_c = \frac{1}{n_c^+ n_c^-} \sum_{i \in +} \sum_{j \in -}
@@ -72,21 +159,19 @@ def auroc(scores, targets) -> np.ndarray:
         ``(C,)`` float64 in [0, 1], NaN for classes without a positive or without a negative.
 
     Raises:
-        InputError: if the shapes disagree.
+        InputError: as :func:`average_precision`.
 
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
         >>> auroc(scores, torch.tensor([[1, 0], [0, 0], [1, 0]]))
         array([0.5, nan])
     """
-    s, y = (np.asarray(torch.as_tensor(x).detach().cpu()) for x in (scores, targets))
-    if s.shape != y.shape or s.ndim != 2:
-        raise InputError(
-            f"scores {s.shape} and targets {y.shape} differ; give both as (images, classes)"
-        )
+    s, y, known = check_scores(scores, targets)
+    known = torch.ones_like(y) if known is None else known
+    s, y, known = s.numpy(), y.numpy(), known.numpy()
     found = np.full(s.shape[1], np.nan)
     for c in range(s.shape[1]):
-        positive, negative = s[y[:, c] == 1, c], s[y[:, c] == 0, c]
+        positive, negative = s[y[:, c], c], s[known[:, c] & ~y[:, c], c]
         n = len(positive)
         if n and len(negative):  # Mann and Whitney's U, from ranks
             ranks = rankdata(np.concatenate([positive, negative]))[:n]
@@ -94,7 +179,7 @@ def auroc(scores, targets) -> np.ndarray:
     return found
 
 
-def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, float]:
+def group_map(ap: ArrayLike, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """Average the per-class AP over all classes and over each group, absent classes left out.
 
     Args:
@@ -114,10 +199,14 @@ def group_map(ap: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, flo
         present = values[~np.isnan(values)]
         return float(present.mean()) if present.size else float("nan")
 
-    return {"mAP": mean(ap), **{name: mean(ap[classes]) for name, classes in groups.items()}}
+    ap = _matrix(ap, "ap").double().numpy()
+    if ap.ndim != 1:
+        raise InputError(f"ap has shape {ap.shape}; give one number a class, (C,)")
+    groups = _groups(groups, len(ap), "mAP")
+    return {name: mean(ap[classes]) for name, classes in groups.items()}
 
 
-def f1_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
+def f1_thresholds(probabilities: ArrayLike, targets: ArrayLike) -> Tensor:
     r"""Find the threshold of each class that maximises :math:`F_1 = 2TP / (2TP + FP + FN)`.
 
     Choose thresholds on a validation split. A class is predicted where its probability is at least
@@ -125,7 +214,7 @@ def f1_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         probabilities: ``(N, C)``, in [0, 1].
-        targets: ``(N, C)`` of 0 and 1.
+        targets: ``(N, C)`` of 0 and 1, or NaN where unknown.
 
     Returns:
         ``(C,)`` float64; NaN for classes without a positive.
@@ -135,21 +224,22 @@ def f1_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
         >>> f1_thresholds(p[:, None], y[:, None])
         tensor([0.3500], dtype=torch.float64)
     """
-    ranked, hits, last = _ranking(*_checked(probabilities, targets))
-    predicted, positives = torch.arange(1, len(targets) + 1), hits.sum(1, keepdim=True)
+    checked = _checked(probabilities, targets, probabilities=True)
+    ranked, hits, predicted, last = _ranking(*checked)
+    positives = hits.sum(1, keepdim=True)
     f1 = torch.where(last, 2 * hits.cumsum(1) / (predicted + positives), -1)
     best = f1.argmax(1, keepdim=True)
-    below = torch.nn.functional.pad(ranked[:, 1:], (0, 1))  # the next probability, at the end 0
+    below = torch.nn.functional.pad(ranked[:, 1:], (0, 1)).clamp(min=0)  # the next, at the end 0
     threshold = (ranked.gather(1, best).double() + below.gather(1, best)) / 2
     return torch.where(positives > 0, threshold, math.nan).squeeze(1)
 
 
 def classification(
-    probabilities: Tensor,
-    targets: Tensor,
+    probabilities: ArrayLike,
+    targets: ArrayLike,
     *,
-    thresholds: float | Tensor = 0.5,
-    groups: Mapping[str, np.ndarray] | None = None,
+    thresholds: float | ArrayLike = 0.5,
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> pd.DataFrame:
     r"""Compute the precision, recall and F1 that multi-label work reports.
 
@@ -161,8 +251,9 @@ def classification(
 
     Args:
         probabilities: ``(N, C)``.
-        targets: ``(N, C)`` of 0 and 1.
-        thresholds: one for all classes, or ``(C,)``, such as :func:`f1_thresholds` finds.
+        targets: ``(N, C)`` of 0 and 1, or NaN where unknown.
+        thresholds: one for all classes, or ``(C,)``, such as :func:`f1_thresholds` finds; a class
+            whose threshold is NaN is never predicted.
         groups: group name -> class indices, as of :meth:`ltml.LabelMatrix.groups`.
 
     Returns:
@@ -178,11 +269,12 @@ def classification(
                CP   CR    CF1     OP   OR  OF1  macro_F1
         all  0.75  1.0  0.857  0.667  1.0  0.8     0.833
     """
-    p, y = _checked(probabilities, targets)
-    guess = p >= thresholds
+    p, y, known = _checked(probabilities, targets, probabilities=True)
+    guess = p >= _thresholds(thresholds, p.shape[1], _labels_of(probabilities, "columns"))
+    guess = guess if known is None else guess & known
     hits, predicted, positives = (x.sum(0).double().numpy() for x in (guess & y, guess, y))
     rows = {}
-    for name, classes in {"all": np.arange(y.shape[1]), **(groups or {})}.items():
+    for name, classes in _groups(groups, p.shape[1], "all").items():
         c = classes[positives[classes] > 0]
         tp, made, held, n = hits[c], predicted[c], positives[c], np.float64(len(c))
         per_class = tp / made.clip(1), tp / held, 2 * tp / (made + held)
@@ -194,11 +286,19 @@ def classification(
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def _checked(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    p, y = probabilities.detach().cpu(), targets.detach().cpu() > 0
-    if not ((p >= 0) & (p <= 1)).all():
-        raise InputError(f"probabilities span {p.min():g} to {p.max():g}; give logits.sigmoid()")
-    return p, y
+def _thresholds(thresholds, C: int, class_names: list | None) -> float | Tensor:
+    found = _matrix(thresholds, "thresholds")
+    if found.shape not in ((), (C,)):
+        raise InputError(
+            f"thresholds have shape {tuple(found.shape)}; give one number, or one a class, ({C},)"
+        )
+    if isinstance(thresholds, pd.Series):
+        names = list(thresholds.index)
+        _same_order("probabilities", class_names, "thresholds", names, "columns")
+    outside = (found < 0) | (found > 1)
+    if outside.any():
+        raise InputError(f"thresholds hold {found[outside][0]:g}; give probabilities, 0 to 1")
+    return found.double() if found.ndim else found.item()
 
 
 def _f1(precision: float, recall: float) -> float:
@@ -206,11 +306,11 @@ def _f1(precision: float, recall: float) -> float:
 
 
 def calibration(
-    probabilities: Tensor,
-    targets: Tensor,
+    probabilities: ArrayLike,
+    targets: ArrayLike,
     *,
     bins: int = 15,
-    groups: Mapping[str, np.ndarray] | None = None,
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> pd.DataFrame:
     r"""Compare predicted probabilities with observed frequencies, in bins of equal width.
 
@@ -219,7 +319,7 @@ def calibration(
 
     Args:
         probabilities: ``(N, C)``.
-        targets: ``(N, C)`` of 0 and 1.
+        targets: ``(N, C)`` of 0 and 1, or NaN where unknown.
         bins: number of bins over [0, 1].
         groups: group name -> class indices, as of :meth:`ltml.LabelMatrix.groups`.
 
@@ -237,10 +337,14 @@ def calibration(
         0   all    0        0.3       0.0      1    0.3
         1   all    1        0.8       0.5      2    0.3
     """
-    p, y = (x.double().numpy() for x in _checked(probabilities, targets))
+    if not isinstance(bins, int | np.integer) or bins < 1:
+        raise InputError(f"bins is {bins!r}; give a whole number, 1 or more")
+    p, y, known = _checked(probabilities, targets, probabilities=True)
+    known = torch.ones_like(y) if known is None else known
+    p, y, known = p.double().numpy(), y.double().numpy(), known.numpy()
     tables = []
-    for name, classes in {"all": np.arange(y.shape[1]), **(groups or {})}.items():
-        x, held = p[:, classes].ravel(), y[:, classes].ravel()
+    for name, classes in _groups(groups, p.shape[1], "all").items():
+        x, held = (x[:, classes][known[:, classes]] for x in (p, y))
         bin_of = np.minimum((x * bins).astype(int), bins - 1)
         count, predicted, observed = (np.bincount(bin_of, w, bins) for w in (None, x, held))
         n = count[count > 0]
@@ -320,7 +424,7 @@ DIVERSITY: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def feature_diversity(
-    features: Tensor, targets: Tensor, *, measure: str = "vendi", size: int | None = None
+    features: ArrayLike, targets: ArrayLike, *, measure: str = "vendi", size: int | None = None
 ) -> pd.DataFrame:
     r"""Measure the diversity of each class's positives at one sample size, by rarefaction.
 
@@ -331,7 +435,7 @@ def feature_diversity(
 
     Args:
         features: ``(N, D)``.
-        targets: ``(N, C)`` of 0 and 1.
+        targets: ``(N, C)`` of 0 and 1, or NaN where unknown, which is no positive.
         measure: a name of :data:`DIVERSITY`.
         size: samples :math:`m` in a subset, at least 2. Default: one fewer than the smallest class
             of at least three has, and at most 50.
@@ -353,14 +457,18 @@ def feature_diversity(
         1     10     9   1.07   0.02
     """
     choose("measure", measure, DIVERSITY)
-    if features.ndim != 2 or len(features) != len(targets):
+    features = _matrix(features, "features")
+    targets = torch.from_numpy(zeros_and_ones(targets, "targets")) == 1
+    if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets):
         shapes = f"features {tuple(features.shape)} do not fit targets {tuple(targets.shape)}"
         raise InputError(f"{shapes}; give (images, D) and (images, classes)")
-    counts = targets.sum(0).long().tolist()
+    if not features.isfinite().all():
+        raise InputError("features are infinite or NaN; check images and weights")
+    counts = targets.sum(0).tolist()
     if size is None:
         size = min([50, *(n - 1 for n in counts if n >= 3)])
-    if size < 2:
-        raise InputError(f"size is {size}; give at least 2")
+    if not isinstance(size, int | np.integer) or size < 2:
+        raise InputError(f"size is {size!r}; give a whole number, 2 or more")
     random, rows = torch.Generator().manual_seed(0), []
     for c, n in enumerate(counts):
         value = error = float("nan")
