@@ -203,3 +203,114 @@ def test_eigenvectors_are_found_once_for_the_same_sums(monkeypatch):
     classifier.update(x, y)  # other sums
     classifier.choose_shrinkage(x, y)
     assert len(calls) == 2
+
+
+def partly_known(**options):
+    """Half of all labels unknown, more where the class is present; two images known nowhere."""
+    x, y = example(**options)
+    random = torch.Generator().manual_seed(1)
+    y = y.masked_fill(torch.rand(y.shape, generator=random) < 0.4 + 0.2 * y, torch.nan)
+    y[[2, 5]] = torch.nan
+    return x, y
+
+
+def by_hand(x, y, ridge, at=None):
+    """Weights and scores of the definition, from the rows themselves.
+
+    ``ridge`` is a strength of sums: N times that of the covariance.
+    """
+    at = x if at is None else at
+    centred = x - x.mean(0)
+    inverse = np.linalg.inv(centred.T @ centred + ridge * np.eye(x.shape[1]))
+    weights, scores = [], []
+    for c in range(y.shape[1]):
+        known = ~np.isnan(y[:, c])
+        rows, labels = x[known], y[known, c]
+        center, share = rows.mean(0), labels.mean()
+        covariance = (rows - center).T @ (labels - share) / len(rows)
+        weights.append(len(x) * inverse @ covariance)
+        scores.append(share + (at - center) @ weights[-1])
+    return np.array(weights), np.array(scores).T
+
+
+def rows_of(x, y):
+    rows = nn.functional.normalize(x.double(), dim=-1).flatten(0, 1).numpy()
+    return rows, y.double().repeat_interleave(x.shape[1], 0).numpy()
+
+
+@pytest.mark.parametrize(("views", "dim"), [(1, 6), (2, 6), (2, 100)])
+def test_unknown_labels_are_left_out_of_the_means(views, dim):
+    x, y = partly_known(images=60, views=views, dim=dim)
+    classifier, (rows, labels) = fitted(x, y), rows_of(x, y)
+    weight, bias = classifier.solve(0.3)
+    strength = 0.3 * classifier.covariance.trace().item() / dim
+    expected, _ = by_hand(rows, labels, strength * len(rows))
+    for c in range(4):
+        share = np.nanmean(labels[:, c])
+        np.testing.assert_allclose(weight[c], expected[c] / (share * (1 - share)), rtol=1e-8)
+        means = rows[labels[:, c] == 1].mean(0), rows[labels[:, c] == 0].mean(0)
+        halfway = torch.from_numpy(sum(means) / 2) @ weight[c] + bias[c]
+        assert abs(halfway) < 1e-9
+
+
+@pytest.mark.parametrize(("views", "dim"), [(1, 6), (2, 6), (3, 100)])
+def test_leave_one_out_with_unknown_labels_is_a_fit_without_the_image(views, dim):
+    x, y = partly_known(images=30, views=views, dim=dim)
+    classifier, (rows, labels) = fitted(x, y), rows_of(x, y)
+    (found,) = classifier.leave_one_out(x, y, [0.3])
+    ridge = len(rows) * 0.3 * classifier.covariance.trace().item() / dim
+    for i in range(30):
+        own = np.arange(len(rows)) // views == i
+        _, expected = by_hand(rows[~own], labels[~own], ridge, at=rows[own])
+        np.testing.assert_allclose(found[i], expected, atol=1e-9)
+
+
+def test_labels_that_are_known_everywhere_take_the_same_path_to_the_same_scores():
+    x, y = example(images=40, views=2)
+    classifier = fitted(x, y)
+    (expected,) = classifier.leave_one_out(x, y, [0.3])
+    variance, axes = classifier._eigen()
+    rows = (nn.functional.normalize(x.double(), dim=2) - classifier.mean) @ axes
+    labels, inverse = y.double().unsqueeze(1), 1 / (variance + 0.3 * variance.mean())
+    found = classifier._left_out(rows, labels, torch.ones_like(labels), inverse)
+    torch.testing.assert_close(found, expected)
+
+
+def test_shrinkage_and_calibration_see_known_labels_alone():
+    x, y = partly_known(images=150, views=2, dim=30)
+    classifier, values = fitted(x, y), (0.01, 0.3, 10.0, 1000.0)
+    errors = [
+        np.nanmean((y.double().unsqueeze(1) - scores).square())
+        for scores in classifier.leave_one_out(x, y, values)
+    ]
+    assert classifier.choose_shrinkage(x, y, values) == values[int(np.argmin(errors))]
+    weight, bias = classifier.calibrate(x, y, 0.3)
+    (rows, labels), (left_out,) = rows_of(x, y), classifier.leave_one_out(x, y, [0.3])
+    _, whole = by_hand(rows, labels, len(rows) * 0.3 * classifier.covariance.trace().item() / 30)
+    for c in range(4):
+        known = ~np.isnan(labels[:, c])
+        scores, truth = left_out[..., c].flatten().numpy()[known, None], labels[known, c]
+        wanted = np.where(truth > 0, truth.sum() + 1, 1) / (
+            np.where(truth > 0, truth.sum(), (1 - truth).sum()) + 2
+        )
+        platt = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+        kinds = np.repeat([1, 0], len(scores))
+        weights = np.concatenate([wanted, 1 - wanted])
+        platt.fit(np.concatenate([scores, scores]), kinds, sample_weight=weights)
+        expected = platt.decision_function(whole[:, [c]])
+        np.testing.assert_allclose(rows @ weight[c].numpy() + bias[c].item(), expected, atol=2e-5)
+
+
+def test_unknown_sums_merge_and_a_class_known_nowhere_gets_no_weight():
+    x, y = partly_known(images=60)
+    y[:, 3], y[:, 2] = torch.nan, y[:, 2].masked_fill(y[:, 2] == 0, torch.nan)
+    half = fitted(x[:30], y[:30])
+    half.merge(fitted(x[30:], y[30:]))
+    whole = fitted(x, y)
+    torch.testing.assert_close(half.solve(0.3), whole.solve(0.3))
+    assert whole.one_sided == [2, 3]
+    weight, bias = whole.calibrate(x, y, whole.choose_shrinkage(x, y))
+    assert (weight[2:] == 0).all()
+    assert bias.isfinite().all()
+    with pytest.raises(InputError, match="targets hold -1; give 0 or 1, or NaN"):
+        whole.update(x, -torch.ones_like(y))

@@ -208,3 +208,19 @@ def test_a_class_without_a_gradient_has_no_cosine():
     record = ledger.read()
     assert record.norms.tolist() == pytest.approx([3**0.5, 0])
     assert np.isnan(record.cosines[0, 1])
+
+
+def test_unknown_targets_belong_to_neither_sum():
+    ledger, known = GradientLedger(5), torch.rand(8, 5, generator=torch.Generator().manual_seed(1))
+    positive, negative, known = 0, 0, known < 0.6
+    for logits, targets in batches():
+        logits.requires_grad_()
+        ledger.watch(logits, targets.masked_fill(~known, torch.nan))
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        loss.sum().backward()  # of a loss that does not mask
+        p = torch.sigmoid(logits.detach())
+        positive += (known * targets * (1 - p)).sum(0)
+        negative += (known * (1 - targets) * p).sum(0)
+    record = ledger.read()
+    assert np.allclose(record.positive, positive, atol=1e-6)
+    assert np.allclose(record.negative, negative, atol=1e-6)

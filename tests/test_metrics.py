@@ -8,11 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from ltml import InputError, LabelMatrix, average_precision, group_map
 from ltml.core.metrics import (
     DIVERSITY,
+    auroc,
     calibration,
     classification,
     cosine_distance,

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -133,3 +134,50 @@ def test_classes_without_a_positive_are_named_after_a_resumption(tmp_path):
     second.finish()
     summary = json.loads((tmp_path / "b/summary.json").read_text())
     assert summary["classes_without_positives"] == ["class 1"]
+
+
+def test_unknown_labels_are_counted_and_scored_where_known(tmp_path):
+    nan = float("nan")
+    labels = ltml.LabelMatrix([[1, nan], [0, 1], [0, nan]], ["cat", "dog"])
+    y = torch.tensor([[1, nan], [nan, 1], [0, 0]])
+    scores = torch.tensor([[0.9, 0.9], [0.95, 0.4], [0.1, 0.1]])
+    with Recorder(tmp_path / "run", labels) as recorder:
+        recorder.epoch(scores, y)
+    run = Run.load(tmp_path / "run")
+    classes = run.classes.set_index("class")
+    assert classes.known.to_dict() == {"cat": 3, "dog": 1}
+    assert classes.negatives.to_dict() == {"cat": 2, "dog": 0}
+    assert classes.test_known.to_dict() == {"cat": 2, "dog": 2}
+    assert classes.test_negatives.to_dict() == {"cat": 1, "dog": 1}
+    assert classes.ap.to_dict() == {"cat": 1.0, "dog": 1.0}
+    with Recorder(tmp_path / "known", labels.fill_unknown()) as recorder:
+        recorder.epoch(scores, y.nan_to_num())
+    assert "known" not in Run.load(tmp_path / "known").classes
+
+
+@pytest.mark.parametrize("form", [np.asarray, torch.tensor, np.ndarray.tolist, pd.DataFrame])
+def test_an_epoch_takes_what_people_hold(form, tmp_path):
+    scores, y = np.array([[0.9, 0.2], [0.1, 0.7], [0.6, 0.1]]), np.array([[1, 0], [0, 1], [0, 0]])
+    with Recorder(tmp_path / "run", form(y)) as recorder:
+        row = recorder.epoch(form(scores), form(y), val_scores=form(scores), val_targets=form(y))
+    assert row["mAP"] == row["val_mAP"] == 1
+    assert Run.load(tmp_path / "run").config["data"]["test_counts"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scores": np.eye(2)}, "targets is missing; give scores and targets"),
+        ({"val_scores": np.eye(2)}, "val_targets is missing"),
+        ({"targets": np.eye(2)}, "scores is missing"),
+        ({"scores": np.eye(2), "targets": np.eye(3)}, r"scores \(2, 2\) and targets \(3, 3\)"),
+        ({"scores": np.eye(3), "targets": np.eye(3)}, "3 columns for 2 classes"),
+        ({"scores": np.eye(2), "targets": -np.eye(2)}, "targets holds -1.0 at image 0, class 0"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused_before_anything_is_recorded(given, message, tmp_path):
+    with Recorder(tmp_path / "run", np.eye(2)) as recorder:
+        with pytest.raises(InputError, match=message):
+            recorder.epoch(**given)
+        assert recorder.epochs == 0
+        recorder.epoch()

@@ -36,6 +36,11 @@ class SharedCovariance:
     :math:`Y_g - (I - H_{gg})^{-1} (Y_g - \hat Y_g)` for them. No refit is needed, and after one
     eigendecomposition of :math:`S` each value of the shrinkage costs a matrix product.
 
+    Where labels are unknown, :math:`S` is still that of all rows, and the means of class :math:`c`,
+    :math:`\pi_c` and :math:`m_c` are over the :math:`N_c` rows where it is known. Without an image
+    :math:`g`, all of these are without its rows, at the same strength :math:`N \rho`; where its own
+    label is unknown, only :math:`S` is.
+
     Only sums are kept, in float64, so features can be streamed and sums of several processes added.
 
     Attributes:
@@ -66,7 +71,9 @@ class SharedCovariance:
 
     def __init__(self, num_classes: int, dim: int, *, normalize: bool = True, device="cpu"):
         self.num_classes, self.dim, self.normalize = num_classes, dim, normalize
-        shapes = ((), (num_classes,), (dim,), (num_classes, dim), (dim, dim))
+        C, D = num_classes, dim
+        # Rows; positives; sum; sums of positives; moment; unknown rows of each class; their sums.
+        shapes = ((), (C,), (D,), (C, D), (D, D), (C,), (C, D))
         self._found = None  # the number of rows, and the eigenvectors of their covariance
         self._sums = [torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes]
 
@@ -75,19 +82,22 @@ class SharedCovariance:
 
         Args:
             features: ``(B, D)``, or ``(B, V, D)`` with ``V`` views of each image; any precision.
-            targets: ``(B, C)`` of 0 and 1.
+            targets: ``(B, C)`` of 0 and 1, or NaN where unknown.
 
         Raises:
-            InputError: if a shape is wrong or a value is not finite.
+            InputError: if a shape is wrong, or a value is not finite or no target.
         """
-        x, y = self._rows(features, targets)
-        rows = x.flatten(0, 1)
-        count, positives, total, of_class, moment = self._sums
+        x, y, known = self._rows(features, targets)
+        rows, of_image = x.flatten(0, 1), x.sum(1)
+        count, positives, total, of_class, moment, unknown, of_unknown = self._sums
         count += len(rows)
         positives += x.shape[1] * y.sum(0)
         total += rows.sum(0)
-        of_class.addmm_(y.mT, x.sum(1))
+        of_class.addmm_(y.mT, of_image)
         moment.addmm_(rows.mT, rows)
+        if known is not None:
+            unknown += x.shape[1] * (~known).sum(0)
+            of_unknown.addmm_((~known).double().mT, of_image)
 
     def merge(self, other: "SharedCovariance") -> None:
         """Add the sums of other images."""
@@ -112,9 +122,19 @@ class SharedCovariance:
 
     @property
     def one_sided(self) -> list[int]:
-        """Classes with only negatives or only positives, which get a weight of zero."""
-        count, positives = self._sums[:2]
-        return ((positives == 0) | (positives == count)).nonzero().flatten().tolist()
+        """Classes with only known negatives or positives, which get a weight of zero."""
+        positives = self._sums[1]
+        return ((positives == 0) | (positives == self._known)).nonzero().flatten().tolist()
+
+    @property
+    def _known(self) -> Tensor:
+        """Rows of which it is known whether they hold each class ``(C,)``."""
+        return self._sums[0] - self._sums[5]
+
+    @property
+    def _known_mean(self) -> Tensor:
+        """Mean feature of these rows ``(C, D)``, 0 where there are none."""
+        return (self._sums[2] - self._sums[6]) / self._known.clamp(min=1).unsqueeze(1)
 
     def solve(self, shrinkage: float) -> tuple[Tensor, Tensor]:
         """Return weight ``(C, D)`` and bias ``(C,)``; a score is 0 halfway between both means.
@@ -133,7 +153,7 @@ class SharedCovariance:
                 f"{self.dim} dimensions is singular; give a larger shrinkage"
             )
         weight = torch.cholesky_solve(difference.mT, factor).mT
-        middle = self.mean + (0.5 - share).unsqueeze(1) * difference
+        middle = self._known_mean + (0.5 - share).unsqueeze(1) * difference
         return weight, -(weight * middle).sum(1)
 
     def calibrate(
@@ -146,18 +166,26 @@ class SharedCovariance:
         scores would make it far too sure of rare classes.
         """
         (scores,) = self.leave_one_out(features, targets, [shrinkage])  # (B, V, C)
-        y = targets.to(scores).unsqueeze(1).expand_as(scores)
-        positives, negatives = y.sum((0, 1)), (1 - y).sum((0, 1))
-        wanted = y * (positives + 1) / (positives + 2) + (1 - y) / (negatives + 2)
+        y = torch.as_tensor(targets).to(scores).unsqueeze(1).expand_as(scores)
+        known = (~y.isnan()).to(scores)
+        y = y.nan_to_num(0)
+        count = known.sum((0, 1)).clamp(min=1)
+
+        def mean(values: Tensor) -> Tensor:
+            return (known * values).sum((0, 1)) / count
+
+        positives = y.sum((0, 1))
+        wanted = y * (positives + 1) / (positives + 2) + (1 - y) / (count - positives + 2)
         share, spread, _ = self._classes()
-        deviation = scores.std((0, 1)).clamp(min=1e-12)
-        scores = (scores - share) / deviation
-        slope, offset = torch.zeros_like(share), wanted.mean((0, 1)).logit()
+        variance = mean((scores - mean(scores)).square()) * count / (count - 1).clamp(min=1)
+        deviation = variance.sqrt().clamp(min=1e-12)
+        scores = known * (scores - share) / deviation
+        slope, offset = torch.zeros_like(share), mean(wanted).clamp(1e-12, 1 - 1e-12).logit()
         for _ in range(20):  # Newton's method, for all classes at once
             p = (slope * scores + offset).sigmoid()
             error, curvature = p - wanted, p * (1 - p)
-            g0, g1 = error.mean((0, 1)), (error * scores).mean((0, 1))
-            h0, h1, h2 = ((curvature * scores**k).mean((0, 1)) for k in range(3))
+            g0, g1 = mean(error), mean(error * scores)
+            h0, h1, h2 = (mean(curvature * scores**k) for k in range(3))
             determinant = (h0 * h2 - h1 * h1).clamp(min=1e-300)  # 0 in one-sided classes
             step = torch.stack([h0 * g1 - h1 * g0, h2 * g0 - h1 * g1]) / determinant
             # A logit that moves by r changes its curvature e^r-fold at most: this never overshoots.
@@ -165,10 +193,9 @@ class SharedCovariance:
             slope, offset = torch.stack([slope, offset]) - step * r.log1p() / r
         # Where scores left out say nothing, the sign of their slope is chance: never reverse ranks.
         slope = slope.clamp(min=0.01)
-        self.left_out = slope * scores + offset
         weight, _ = self.solve(shrinkage)
         weight *= (slope * spread / deviation).unsqueeze(1)
-        return weight, offset - weight @ self.mean
+        return weight, offset - (weight * self._known_mean).sum(1)
 
     def leave_one_out(
         self, features: Tensor, targets: Tensor, shrinkages: Sequence[float]
@@ -178,30 +205,71 @@ class SharedCovariance:
         Args:
             features: ``(B, D)`` or ``(B, V, D)`` of images that were added, all or some of them.
                 The views of an image are left out together.
-            targets: ``(B, C)``.
+            targets: ``(B, C)``, NaN where unknown.
             shrinkages: positive.
 
         Yields:
             ``(B, V, C)``, about 0 without and 1 with the class.
         """
-        x, y = self._rows(features, targets)
+        x, y, known = self._rows(features, targets)
         share, _, covariance = self._classes()
         variance, axes = self._eigen()
         x, y, covariance = (x - self.mean) @ axes, y.unsqueeze(1), covariance @ axes
-        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        everywhere, eye = not self._sums[5].any(), torch.eye(x.shape[1]).to(x)
+        known = torch.ones_like(y) if known is None else known.unsqueeze(1).to(y)
         for shrinkage in shrinkages:
-            scaled = x / (variance.clamp(min=0) + shrinkage * variance.mean())  # (B, V, D)
+            inverse = 1 / (variance.clamp(min=0) + shrinkage * variance.mean())
+            if not everywhere:
+                yield self._left_out(x, y, known, inverse)
+                continue
+            scaled = x * inverse  # (B, V, D)
             hat = (1 + scaled @ x.mT) / self._sums[0]  # (B, V, V)
             fitted = share + scaled @ covariance.mT
             yield y - torch.linalg.solve(eye - hat, y - fitted)
+
+    def _left_out(self, x: Tensor, y: Tensor, known: Tensor, inverse: Tensor) -> Tensor:
+        """Predict each image by the sums without it, some of which are over known rows alone.
+
+        With :math:`G = I - H_{gg}`, the covariance without an image is inverted by Woodbury's
+        formula, :math:`A^{-1} + A^{-1} X_g^\top G^{-1} X_g A^{-1}`, where :math:`A` is a sum.
+
+        Args:
+            x: ``(B, V, D)`` centred rows in the covariance's axes.
+            y: ``(B, 1, C)``, 0 where unknown.
+            known: ``(B, 1, C)`` of 0 and 1.
+            inverse: ``(D,)`` inverse of what stands in for the covariance.
+        """
+        _, axes = self._eigen()
+        share, _, covariance = self._classes()
+        center = (self._known_mean - self.mean) @ axes  # (C, D), of a class's known rows
+        N, V, weighted = self._sums[0], x.shape[1], covariance @ axes * inverse
+        n = self._known.clamp(min=V)
+        rest = (n - V).clamp(min=1)  # 0 where one image is known: such a class has no covariance
+        cross = V / rest * known  # by how much means move without the image
+        excess = cross * n * (y - share)
+
+        gram = (x * inverse) @ x.mT  # (B, V, V)
+        at_center = (x * inverse) @ center.mT  # (B, V, C)
+        # The class's summed covariance without the image, seen from its rows and from the center.
+        from_rows = (n * (x @ weighted.mT) - excess * (gram.mean(2, keepdim=True) - at_center)) / N
+        squares = (center.square() * inverse).sum(1)
+        moved = at_center.mean(1, keepdim=True) - squares  # (B, 1, C)
+        from_center = (n * (center * weighted).sum(1) - excess * moved) / N
+        left = torch.eye(V, dtype=x.dtype, device=x.device) - (1 + gram) / N
+        solved = torch.linalg.solve(left, from_rows)
+        from_rows = solved - solved.sum(1, keepdim=True) / N
+        from_center = from_center + (at_center * solved).sum(1, keepdim=True) / N
+        from_center = from_center - cross * (from_rows.mean(1, keepdim=True) - from_center)
+        scale = (N - V) / torch.where(known > 0, rest, n)
+        return share - cross * (y - share) + scale * (from_rows - from_center)
 
     def choose_shrinkage(
         self, features: Tensor, targets: Tensor, shrinkages: Sequence[float] = SHRINKAGES
     ) -> float:
         """Choose the shrinkage of least leave-one-out squared error; see :meth:`leave_one_out`."""
-        y = targets.to(self._sums[0]).unsqueeze(1)
+        y = torch.as_tensor(targets).to(self._sums[0]).unsqueeze(1)
         left_out = self.leave_one_out(features, targets, shrinkages)
-        errors = torch.stack([(y - predicted).square().mean() for predicted in left_out])
+        errors = torch.stack([(y - predicted).square().nanmean() for predicted in left_out])
         return shrinkages[int(errors.argmin())]
 
     def _eigen(self) -> tuple[Tensor, Tensor]:
@@ -213,27 +281,37 @@ class SharedCovariance:
 
     def _classes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Share and variance of each label, ``(C,)``; its covariance with features ``(C, D)``."""
-        count, positives, _, of_class, _ = self._sums
+        count, positives, _, of_class, *_ = self._sums
         if count == 0:
             raise InputError("no feature was added; call update first")
-        share = positives / count
-        spread, covariance = share * (1 - share), of_class / count - share.outer(self.mean)
+        known = self._known.clamp(min=1)
+        share = positives / known
+        spread = share * (1 - share)
+        covariance = of_class / known.unsqueeze(1) - share.unsqueeze(1) * self._known_mean
         spread[self.one_sided], covariance[self.one_sided] = 1, 0  # a weight of zero, not NaN
         return share, spread, covariance
 
-    def _rows(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Check, convert and normalise a batch: ``(B, V, D)`` and ``(B, C)``."""
+    def _rows(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Check, convert and normalise a batch: ``(B, V, D)``, ``(B, C)`` with 0 where unknown, and
+        which are known if some are not."""
         device = self._sums[0].device
-        x, y = features.detach().to(device).double(), targets.to(device).double()
+        x, y = (torch.as_tensor(part).detach().to(device).double() for part in (features, targets))
         x = x.unsqueeze(1) if x.ndim == 2 else x
         if x.ndim != 3 or x.shape[2] != self.dim or y.shape != (len(x), self.num_classes):
             raise InputError(
                 f"features {tuple(features.shape)} and targets {tuple(targets.shape)}: give "
                 f"(B, {self.dim}) or (B, V, {self.dim}), and (B, {self.num_classes})"
             )
-        if not (x.sum() + y.sum()).isfinite():
-            raise InputError("features or targets are infinite or NaN; check images and weights")
-        return F.normalize(x, dim=2) if self.normalize else x, y
+        known = ~y.isnan()
+        y = y.nan_to_num(0)
+        if not x.sum().isfinite():
+            raise InputError("features are infinite or NaN; check images and weights")
+        if not ((y >= 0) & (y <= 1)).all():
+            raise InputError(
+                f"targets hold {y[(y < 0) | (y > 1)][0]:g}; give 0 or 1, or NaN for unknown"
+            )
+        x = F.normalize(x, dim=2) if self.normalize else x
+        return x, y, None if known.all() else known
 
 
 @torch.no_grad()

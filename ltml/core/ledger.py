@@ -89,14 +89,15 @@ class GradientLedger:
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         rows = 3 + num_classes * interference  # positive, negative, weight; then M
         self.sums = torch.zeros(rows, num_classes, device=device, dtype=dtype)
-        self._classifier, self._hook, self._weighed = None, None, False
+        self._classifier, self._hook, self._weighted = None, None, False
 
     def watch(self, logits: Tensor, targets: Tensor, *, scale=None, weight=None) -> None:
         """Record the gradient of the next backward pass through these logits.
 
         Args:
             logits: ``(B, C)``, part of the graph that the loss will be computed from.
-            targets: ``(B, C)`` in [0, 1]; a soft target splits its gradient between both sums.
+            targets: ``(B, C)`` in [0, 1]; a soft target splits its gradient between both sums, and
+                one that is NaN, unknown, belongs to neither.
             scale: what multiplies the loss before ``backward``, to be divided out: a number or a
                 :class:`torch.amp.GradScaler`. Steps that overflow, which it skips, are left out.
             weight: ``(C, D)`` of the classifier, for interference; default: the watched one.
@@ -113,12 +114,13 @@ class GradientLedger:
         if self.interference and weight is None:
             raise InputError("interference needs the classifier; give watch(weight=...)")
         targets = targets.detach().float()
+        positive, negative = targets.nan_to_num(0), (1 - targets).nan_to_num(0)
 
         def add(grad: Tensor) -> None:
             grad = _unscaled(grad, scale)
             magnitude = grad.abs()
-            self.sums[0] += (magnitude * targets).sum(0)
-            self.sums[1] += (magnitude * (1 - targets)).sum(0)
+            self.sums[0] += (magnitude * positive).sum(0)
+            self.sums[1] += (magnitude * negative).sum(0)
             if self.interference:
                 with torch.autocast(grad.device.type, enabled=False):
                     w = weight.detach().float()
@@ -142,7 +144,7 @@ class GradientLedger:
     def add_weight(self, grad: Tensor) -> None:
         r"""Add :math:`\partial L / \partial w`, ``(C, D)``, of one step, if you have it at hand."""
         self.sums[2] += grad.detach().float().norm(dim=1)
-        self._weighed = True
+        self._weighted = True
 
     def close(self) -> None:
         """Stop watching the classifier."""
@@ -154,7 +156,7 @@ class GradientLedger:
         """Return the sums since the last reading and start afresh. Waits for the device."""
         sums = self.sums.cpu().double().numpy().copy()
         self.sums.zero_()
-        weight = sums[2] if self._weighed else np.full(self.num_classes, np.nan)
+        weight = sums[2] if self._weighted else np.full(self.num_classes, np.nan)
         return GradientRecord(*sums[:2], weight, sums[3:] if self.interference else None)
 
 

@@ -42,7 +42,7 @@ def average_precision(scores: ArrayLike, targets: ArrayLike) -> np.ndarray:
         >>> average_precision(scores, torch.tensor([[1, 0], [0, 0], [1, 0]])).round(4)
         array([0.8333,    nan])
     """
-    ranked, hits, known, last = _ranking(*_checked(scores, targets))
+    ranked, hits, known, last = _ranking(*check_scores(scores, targets))
     N, found = ranked.shape[1], hits.cumsum(1)
     precision = found / known.clamp(min=1).double()
     # Images with equal scores count together: each takes the precision at the last of them.
@@ -50,7 +50,7 @@ def average_precision(scores: ArrayLike, targets: ArrayLike) -> np.ndarray:
     return ((hits * precision.gather(1, end)).sum(1) / hits.sum(1)).numpy()
 
 
-def _checked(
+def check_scores(
     scores: ArrayLike, targets: ArrayLike, *, probabilities: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Check what a metric is given: scores, whether positive, and whether known (None: all are)."""
@@ -224,7 +224,7 @@ def f1_thresholds(probabilities: ArrayLike, targets: ArrayLike) -> Tensor:
         >>> f1_thresholds(p[:, None], y[:, None])
         tensor([0.3500], dtype=torch.float64)
     """
-    checked = _checked(probabilities, targets, probabilities=True)
+    checked = check_scores(probabilities, targets, probabilities=True)
     ranked, hits, predicted, last = _ranking(*checked)
     positives = hits.sum(1, keepdim=True)
     f1 = torch.where(last, 2 * hits.cumsum(1) / (predicted + positives), -1)
@@ -269,7 +269,7 @@ def classification(
                CP   CR    CF1     OP   OR  OF1  macro_F1
         all  0.75  1.0  0.857  0.667  1.0  0.8     0.833
     """
-    p, y, known = _checked(probabilities, targets, probabilities=True)
+    p, y, known = check_scores(probabilities, targets, probabilities=True)
     guess = p >= _thresholds(thresholds, p.shape[1], _labels_of(probabilities, "columns"))
     guess = guess if known is None else guess & known
     hits, predicted, positives = (x.sum(0).double().numpy() for x in (guess & y, guess, y))
@@ -339,7 +339,7 @@ def calibration(
     """
     if not isinstance(bins, int | np.integer) or bins < 1:
         raise InputError(f"bins is {bins!r}; give a whole number, 1 or more")
-    p, y, known = _checked(probabilities, targets, probabilities=True)
+    p, y, known = check_scores(probabilities, targets, probabilities=True)
     known = torch.ones_like(y) if known is None else known
     p, y, known = p.double().numpy(), y.double().numpy(), known.numpy()
     tables = []

@@ -129,7 +129,8 @@ class Loader:
         self.keep = keep or _where_it_fits(size, self.device)
         if self.maps and self.keep == "files":
             self.keep = "memory"  # mapped from a file as it is
-        self._padded = split.labels.padded().to(self.device)
+        # Unknown entries are too many to lie on a device for all images.
+        self._padded = None if split.labels.has_unknown else split.labels.padded().to(self.device)
         self.pixels = None if self.keep == "files" else self._decode_all(progress)
         if self.keep == "device":
             self.pixels = self.pixels.to(self.device)
@@ -147,8 +148,10 @@ class Loader:
         return out
 
     def targets(self, index: Tensor) -> Tensor:
-        """Return ``(B, C)`` float targets of the given images, made on the device."""
-        C = self.split.labels.num_classes
+        """Return ``(B, C)`` float targets of the given images on the device, NaN where unknown."""
+        labels, C = self.split.labels, self.split.labels.num_classes
+        if self._padded is None:
+            return labels.dense(index.cpu().numpy()).to(self.device, non_blocking=True)
         out = torch.zeros(len(index), C + 1, device=self.device)
         return out.scatter_(1, self._padded[index.to(self.device, non_blocking=True)], 1.0)[:, :C]
 
@@ -167,7 +170,8 @@ class Loader:
             numbers: of the batches, for resumed or parallel training; default: 0, 1, 2...
 
         Yields:
-            images ``(B, 3, S, S)`` float, normalised, and targets ``(B, C)`` float.
+            images ``(B, 3, S, S)`` float, normalised, and targets ``(B, C)`` float, NaN where
+            unknown.
         """
         numbers = count() if numbers is None else numbers
         # numbers last: zip takes from its first argument before it sees the end of another

@@ -32,7 +32,7 @@ class SplitFeatures:
             where there are fewer.
         similarity: ``(M, k)`` float16, their cosine similarity.
         index: ``(K,)`` index of each image in the data set's split.
-        labels: ``(K, C)`` uint8 of 0 and 1.
+        labels: ``(K, C)`` uint8, 1 where a class is known to be present.
         thumbnails: ``(K, h, w, 3)`` uint8, at most 48 px.
     """
 

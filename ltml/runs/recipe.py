@@ -47,6 +47,9 @@ class Recipe:
     """Split to test on; default: the data set's own."""
     holdout: Annotated[float, Bounds("[0, 0.9]")] = 0.0
     """Share of the training images to hold out for validation, every class kept on both sides."""
+    unknown: Literal["ignore", "negative"] = "ignore"
+    """Training labels that are unknown: ignore (no loss, no gradient) or negative (taken as absent,
+    better where unlabelled mostly means absent); scores are over known labels either way."""
     sampler: str = "uniform"
     """How images are sampled: uniform, class-aware, group or group-late."""
     sampler_options: dict = field(default_factory=dict)

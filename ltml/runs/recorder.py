@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ltml.core.devices import device_name
@@ -17,7 +18,7 @@ from ltml.core.errors import InputError
 from ltml.core.files import write_atomically, write_csv, write_json
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.core.ledger import GradientLedger, gradient_imbalance
-from ltml.core.metrics import auroc, average_precision, group_map
+from ltml.core.metrics import auroc, average_precision, check_scores, group_map
 from ltml.core.ranks import Ranks
 from ltml.data.splits import is_file
 from ltml.runs import scores as kept
@@ -97,6 +98,7 @@ class Recorder:
                 "test_images": 0,
                 "labels_per_image": round(self.labels.cardinality, 4),
                 "class_names": list(self.labels.class_names),
+                **unknown_of(self.labels),
             },
         }
         self.summary: dict = {}  # what the caller adds to the run's summary
@@ -155,11 +157,11 @@ class Recorder:
 
     def epoch(
         self,
-        scores: Tensor | None = None,
-        targets: Tensor | None = None,
+        scores: ArrayLike | None = None,
+        targets: ArrayLike | None = None,
         *,
-        val_scores: Tensor | None = None,
-        val_targets: Tensor | None = None,
+        val_scores: ArrayLike | None = None,
+        val_targets: ArrayLike | None = None,
         images: Sequence[str | Path] | None = None,
         val_images: Sequence[str | Path] | None = None,
         logits: bool | None = None,
@@ -169,9 +171,9 @@ class Recorder:
         Args:
             scores: ``(N, C)`` logits or probabilities on the test split; None: not evaluated. The
                 run keeps them, for :meth:`ltml.Run.mistakes`.
-            targets: ``(N, C)`` of 0 and 1.
+            targets: ``(N, C)`` of 0 and 1, or NaN where unknown.
             val_scores: the same on the validation split, on which thresholds are then chosen.
-            val_targets: ``(N, C)`` of 0 and 1.
+            val_targets: ``(N, C)`` of 0 and 1, or NaN where unknown.
             images: ``N`` names or files of the test images; default: their numbers.
             val_images: of the validation images.
             logits: whether scores are logits rather than probabilities; default: they are if one
@@ -179,15 +181,19 @@ class Recorder:
 
         Returns:
             the epoch's row of ``metrics.csv``.
+
+        Raises:
+            InputError: if scores and targets do not fit each other or the classes.
         """
+        scores, targets = self._scored("scores", scores, targets)
+        val_scores, val_targets = self._scored("val_scores", val_scores, val_targets)
         none = np.full(self.labels.num_classes, np.nan)
-        test = none if scores is None else average_precision(scores, torch.as_tensor(targets))
+        test = none if scores is None else average_precision(scores, targets)
         area = none if scores is None else auroc(scores, targets)
         if scores is not None:
-            held = np.asarray(torch.as_tensor(targets).sum(0).cpu())
-            names = self.labels.class_names
-            self.config["data"]["test_images"] = len(targets)
-            self.config["data"]["test_counts"] = [int(n) for n in held]
+            tested = LabelMatrix(targets, self.labels.class_names)
+            self.config["data"] |= {"test_images": len(tested), **counts_of(tested, "test_")}
+            names, held = tested.class_names, tested.counts
             self._absent = [name for name, n in zip(names, held, strict=True) if n == 0]
             self.keep_scores("test", scores, targets, images, logits=logits)
         if val_scores is not None:
@@ -201,7 +207,7 @@ class Recorder:
         row = {"epoch": len(self._metrics) + 1, "step": self.step, "train_loss": loss}
         row |= group_map(test, groups)
         if val_scores is not None:
-            val = average_precision(val_scores, torch.as_tensor(val_targets))
+            val = average_precision(val_scores, val_targets)
             row |= {f"val_{name}": value for name, value in group_map(val, groups).items()}
         self.ranks.mean(self.ledger.sums)
         self.ledger.sums[3:] /= self.ranks.size  # of squares, which DDP's mean makes smaller twice
@@ -257,6 +263,23 @@ class Recorder:
                 logits = z.min(initial=0) < 0 or z.max(initial=0) > 1
             z = z if logits else kept.logit(z)
             kept.add_scores(self.out, self.labels.class_names, split, z, y, names, files)
+
+    def _scored(
+        self, name: str, scores: ArrayLike | None, targets: ArrayLike | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Scores and targets as tensors; NaN where a target is unknown."""
+        if (scores is None) != (targets is None):
+            lacking = name if scores is None else name.replace("scores", "targets")
+            raise InputError(f"{lacking} is missing; give scores and targets, or neither")
+        if scores is None:
+            return None, None
+        found, positive, known = check_scores(scores, targets)
+        if found.shape[1] != self.labels.num_classes:
+            raise InputError(
+                f"{name} have {found.shape[1]} columns for {self.labels.num_classes} classes"
+            )
+        wanted = positive.float()
+        return found, wanted if known is None else wanted.masked_fill(~known, math.nan)
 
     @property
     def epochs(self) -> int:
@@ -352,6 +375,19 @@ class Recorder:
         self._ap = [torch.cat([ap, none])[:3].numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
         self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]
+
+
+def counts_of(labels: LabelMatrix, prefix: str = "") -> dict[str, list[int]]:
+    """What ``config.json`` says of a split: images of each class; see :func:`unknown_of`."""
+    return {f"{prefix}counts": labels.counts.tolist(), **unknown_of(labels, prefix)}
+
+
+def unknown_of(labels: LabelMatrix, prefix: str = "") -> dict[str, list[int]]:
+    """Where labels are unknown, images known to hold each class or not, and known not to."""
+    if not labels.has_unknown:
+        return {}
+    known, negatives = labels.known_counts.tolist(), labels.negative_counts.tolist()
+    return {f"{prefix}known": known, f"{prefix}negatives": negatives}
 
 
 def check_folder(out: Path, *, overwrite: bool) -> None:

@@ -30,6 +30,7 @@ SCHEMA = 3  # version of the files below; raised when a reader of the old ones w
 METRICS = ["epoch", "step", "train_loss", "mAP", *GROUPS]
 VALIDATION = [f"val_{name}" for name in ("mAP", *GROUPS)]  # with a validation split
 PER_CLASS = ["epoch", "class", "group", "count", "ap", "grad_pos", "grad_neg", "grad_weight"]
+UNKNOWN = ["known", "negatives", "test_known", "test_negatives"]  # of each class; in config.json
 _TYPES = {"epoch": int, "step": int, "count": int, "class": str, "group": str}
 _TYPES |= {"chosen_on": str, "positives": int}
 _DATA = {"name": str, "train_images": int, "test_images": int, "class_names": list}
@@ -110,7 +111,8 @@ class Run:
         recipe = {k: v for k, v in self.recipe.items() if k not in ("seed", "device", "compile")}
         data = dict(self.config["data"])
         if recipe.get("holdout"):  # cut by the seed, so of nearly the same size
-            data |= {"train_images": None, "labels_per_image": None}
+            cut = ("train_images", "labels_per_image", *UNKNOWN[:2])
+            data |= dict.fromkeys(cut)
         whole = [recipe or str(self.path), data]
         return json.dumps(whole, sort_keys=True, default=str)
 
@@ -118,7 +120,9 @@ class Run:
     def classes(self) -> pd.DataFrame:
         """A row per class, by descending count: class, group, count, ap (last epoch), the
         gradients grad_pos, grad_neg, grad_weight summed over the run, and where the run has them
-        auroc (last epoch) and threshold (see :attr:`thresholds`)."""
+        auroc (last epoch) and threshold (see :attr:`thresholds`). Where labels are unknown also
+        known and negatives, the training images known to hold the class or not, and known not to,
+        and test_known and test_negatives."""
         return self._classes.copy()  # the caller's own
 
     @cached_property
@@ -131,6 +135,11 @@ class Run:
         )
         if "auroc" in last:
             out["auroc"] = out["class"].map(last.set_index("class").auroc)
+        data = self.config["data"]
+        for name in UNKNOWN:
+            if isinstance(data.get(name), list) and len(data[name]) == len(data["class_names"]):
+                by_class = dict(zip(data["class_names"], data[name], strict=True))
+                out[name] = out["class"].map(by_class)
         if (thresholds := self.thresholds) is not None:
             out["threshold"] = out["class"].map(thresholds.threshold)
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)

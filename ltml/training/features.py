@@ -76,7 +76,8 @@ def record_features(
             )
         found = _observe(model, loader, cls, position, min(neighbors, max(len(index) - 1, 1)))
         found |= {"cls": cls.astype(np.int32), "image": position.astype(np.int32)}
-        found |= {"index": index.astype(np.int64), "labels": part.labels.dense().numpy()}
+        held = part.labels.fill_unknown().dense().numpy()
+        found |= {"index": index.astype(np.int64), "labels": held}
         arrays |= {f"{name}_{field}": value for field, value in found.items()}
 
     def write(path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ltml import data as datasets
 from ltml.core.errors import InputError
+from ltml.core.labels import LabelMatrix
 from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.run import Run
@@ -52,6 +53,11 @@ def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
             f"data {data.name!r} are not those of run {run.name!r}; give what it was trained on"
         )
     return data
+
+
+def training_labels(recipe: Recipe, labels: LabelMatrix) -> LabelMatrix:
+    """Labels as a training takes them; scores are always those over known labels."""
+    return labels.fill_unknown() if recipe.unknown == "negative" else labels
 
 
 def completed(recipe: Recipe, train: Split) -> Recipe:

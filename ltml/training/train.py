@@ -34,13 +34,21 @@ from ltml.runs.checkpoint import (
     save_torch,
 )
 from ltml.runs.recipe import Recipe
-from ltml.runs.recorder import Recorder, check_folder, claimed
+from ltml.runs.recorder import Recorder, check_folder, claimed, counts_of
 from ltml.runs.run import Run, read_config
 from ltml.training.bank import Bank, bank
 from ltml.training.network import Classifier, build_model
 from ltml.training.passes import evaluate
 from ltml.training.refit import interpolate, refit
-from ltml.training.setup import completed, held_out, load_data, lr_factor, make_optimizer, steps_of
+from ltml.training.setup import (
+    completed,
+    held_out,
+    load_data,
+    lr_factor,
+    make_optimizer,
+    steps_of,
+    training_labels,
+)
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +216,7 @@ class Training:
         self.recipe, self.data, self.out, self.ranks = recipe, data, out, ranks
         self.progress = progress and ranks.first
         self.device = ranks.device(choose_device(recipe.device))
-        labels = data.train.labels
+        labels = training_labels(recipe, data.train.labels)
         if recipe.keep == "best" and data.val is None:
             raise InputError("keep='best' needs a validation split; give val_split or holdout")
         # Steps are grouped into epochs of as many images as the training split has.
@@ -249,15 +257,18 @@ class Training:
 
         options = {"image_size": recipe.image_size, "device": self.device}
         options |= {"progress": self.progress, "mean": backbone.mean, "std": backbone.std}
-        self.train = Loader(data.train, augment=recipe.augment, **options)
+        train = replace(data.train, labels=labels)
+        self.train = Loader(train, augment=recipe.augment, **options)
         self.test = Loader(data.test, **options)
         self.val = None if data.val is None else Loader(data.val, **options)
 
         options = {"device": self.device, "interference": recipe.interference}
-        self.recorder = Recorder(out, labels, name=data.name, settings=asdict(recipe), **options)
+        self.recorder = Recorder(
+            out, data.train.labels, name=data.name, settings=asdict(recipe), **options
+        )
         self.recorder.config["data"] |= {
             "test_images": len(data.test),
-            "test_counts": data.test.labels.counts.tolist(),
+            **counts_of(data.test.labels, "test_"),
         }
         files = self.bank.files if self.bank else {n: part.files for n, part in data.splits.items()}
         self.recorder.images = {

@@ -207,3 +207,16 @@ def test_free_memory_counts_what_the_system_would_give_up():
     told = [x for x in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in x]
     available = 1024 * int(told[0].split()[1])
     assert free_memory() == pytest.approx(available, rel=0.2)
+
+
+@pytest.mark.parametrize("keep", ["memory", "files"])
+def test_unknown_labels_are_nan_in_the_targets(keep):
+    rng = np.random.default_rng(0)
+    Y = rng.integers(0, 2, (12, 3)).astype(np.float32)
+    Y[rng.random(Y.shape) < 0.3] = np.nan
+    images = torch.zeros(12, 3, 8, 8, dtype=torch.uint8)
+    loader = Loader(Split(images, LabelMatrix(Y), range(12)), image_size=8, keep=keep)
+    index = [[4, 4, 0], torch.tensor([11, 2])]
+    for rows, (_, targets) in zip(index, loader.batches(index), strict=True):
+        assert targets.dtype == torch.float32
+        np.testing.assert_array_equal(targets.numpy(), Y[rows])
