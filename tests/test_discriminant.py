@@ -299,6 +299,8 @@ def test_shrinkage_and_calibration_see_known_labels_alone():
         platt.fit(np.concatenate([scores, scores]), kinds, sample_weight=weights)
         expected = platt.decision_function(whole[:, [c]])
         np.testing.assert_allclose(rows @ weight[c].numpy() + bias[c].item(), expected, atol=2e-5)
+        every = platt.decision_function(left_out[..., c].reshape(-1, 1).numpy())  # unknown ones too
+        np.testing.assert_allclose(classifier.left_out[..., c].flatten(), every, atol=2e-5)
 
 
 def test_unknown_sums_merge_and_a_class_known_nowhere_gets_no_weight():

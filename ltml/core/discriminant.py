@@ -179,7 +179,7 @@ class SharedCovariance:
         share, spread, _ = self._classes()
         variance = mean((scores - mean(scores)).square()) * count / (count - 1).clamp(min=1)
         deviation = variance.sqrt().clamp(min=1e-12)
-        scores = known * (scores - share) / deviation
+        scores = (scores - share) / deviation
         slope, offset = torch.zeros_like(share), mean(wanted).clamp(1e-12, 1 - 1e-12).logit()
         for _ in range(20):  # Newton's method, for all classes at once
             p = (slope * scores + offset).sigmoid()
@@ -189,10 +189,11 @@ class SharedCovariance:
             determinant = (h0 * h2 - h1 * h1).clamp(min=1e-300)  # 0 in one-sided classes
             step = torch.stack([h0 * g1 - h1 * g0, h2 * g0 - h1 * g1]) / determinant
             # A logit that moves by r changes its curvature e^r-fold at most: this never overshoots.
-            r = (step[0] * scores + step[1]).abs().amax((0, 1)).clamp(min=1e-12)
+            r = (known * (step[0] * scores + step[1])).abs().amax((0, 1)).clamp(min=1e-12)
             slope, offset = torch.stack([slope, offset]) - step * r.log1p() / r
         # Where scores left out say nothing, the sign of their slope is chance: never reverse ranks.
         slope = slope.clamp(min=0.01)
+        self.left_out = slope * scores + offset
         weight, _ = self.solve(shrinkage)
         weight *= (slope * spread / deviation).unsqueeze(1)
         return weight, offset - (weight * self._known_mean).sum(1)
