@@ -31,7 +31,7 @@ extensions = [
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
 for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
     page = HERE / path.relative_to(ROOT)
-    if not {"runs", ".ipynb_checkpoints"} & set(page.relative_to(HERE).parts):
+    if not {"runs", "masters", ".ipynb_checkpoints"} & set(page.relative_to(HERE).parts):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
         first["metadata"]["tags"] = ["hide-input"]
