@@ -104,6 +104,7 @@ def train(
     if separator is not None:
         options = {**settings.data_options, "separator": separator}
         settings = replace(settings, data_options=options)
+    settings = _found(settings)
     settings.check()
     data = load_data(settings)
     if resume is None:
@@ -115,6 +116,12 @@ def train(
     record_features(run, data=data)
     draw([run], run.path / "figures")
     _show(run)
+
+
+def _found(settings: Recipe) -> Recipe:
+    """Find the layout of a root that was given without the name of a data set."""
+    drawn = settings.data == Recipe().data  # which needs no root
+    return replace(settings, data="auto") if drawn and settings.root is not None else settings
 
 
 def _show(run: Run) -> None:
@@ -136,7 +143,8 @@ def _show(run: Run) -> None:
 
 def probe(
     root: Positional[Path],
-    data: str = "folder",
+    data: str = "auto",
+    data_options: dict = {},  # noqa: B006 - never changed; tyro shows it
     backbone: str = "resnet50",
     weights: str | None = "DEFAULT",
     image_size: int | None = None,
@@ -154,7 +162,8 @@ def probe(
 
     Args:
         root: folder of the data set.
-        data: name of the data set: folder, voc or coco.
+        data: name of the data set, such as voc, coco or folder; default: the layout that is found.
+        data_options: options of the data set, such as missing=skip.
         backbone: a torchvision classifier, or timm/NAME.
         weights: a local file with its weights, or a name of weights to download.
         image_size: side of the square input in pixels; default: what suits images and backbone.
@@ -171,7 +180,7 @@ def probe(
     """
     from ltml import probe as fit_probe
 
-    options = {} if separator is None else {"separator": separator}
+    options = {**data_options, **({} if separator is None else {"separator": separator})}
     run = fit_probe(
         root,
         out=out,
@@ -380,6 +389,7 @@ def ablate(
     from ltml import plots
     from ltml.training import ablation
 
+    settings = _found(settings)
     if fast:
         only = ablation.FAST if only == ("*",) else only
         seeds = 1 if seeds == 3 else seeds
@@ -395,9 +405,11 @@ def ablate(
 
 
 def audit(
+    where: Positional[Path | None] = None,
     labels: Path | None = None,
     separator: str | None = None,
-    data: str = "pictograms",
+    data: str | None = None,
+    data_options: dict = {},  # noqa: B006 - never changed; tyro shows it
     root: Path | None = None,
     train_split: str | None = None,
     test_split: str | None = None,
@@ -409,9 +421,11 @@ def audit(
     """Say what a sampler draws: class rates, balance, repeated images, classes dragged along.
 
     Args:
-        labels: a table of labels (CSV), instead of a data set.
+        where: folder of a data set, or a table of labels.
+        labels: a table of labels, instead of a data set.
         separator: what separates its labels, or none; default: found from the whole file.
-        data: name of the data set.
+        data: name of the data set; default: the layout that the folder has, or pictograms.
+        data_options: options of the data set, such as missing=skip.
         root: folder of the data set.
         train_split: split to sample from; default: the data set's own.
         test_split: its test split, which is read as well; default: the data set's own.
@@ -425,10 +439,21 @@ def audit(
     from ltml.data.tables import read_label_csv
     from ltml.training.setup import load_data
 
+    if where is not None:
+        if labels is not None or root is not None:
+            raise InputError(f"{where} and labels or root were given; give one of them")
+        labels, root = (None, where) if where.is_dir() else (where, None)
     if labels is None:
-        splits = {"train_split": train_split, "test_split": test_split}
-        where = Recipe(data=data, root=None if root is None else str(root), **splits)
-        matrix = load_data(where).train.labels
+        if separator is not None:
+            data_options = {**data_options, "separator": separator}
+        recipe = Recipe(
+            data=data or ("pictograms" if root is None else "auto"),
+            data_options=data_options,
+            root=None if root is None else str(root),
+            train_split=train_split,
+            test_split=test_split,
+        )
+        matrix = load_data(recipe).train.labels
     else:
         matrix = read_label_csv(labels, separator=separator)[1]
     part = choose("sampler", sampler, SAMPLERS)

@@ -2,48 +2,116 @@
 
 import posixpath
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json, read_list
+from ltml.data.layouts import Part, Reading, Tree, json_keys, layout, split_name
 from ltml.data.splits import LongTailData, Rows, find_list, is_file
 
 _FIELDS = {  # and their types; those of _UNIQUE identify an entry
     "images": {"id": int, "file_name": str},
     "categories": {"id": int, "name": str},
-    "annotations": {"image_id": int, "category_id": int, "bbox": list},
+    "annotations": {"image_id": int, "category_id": int},
 }
 _UNIQUE = {("images", "id"), ("images", "file_name"), ("categories", "id")}
+_INSTANCES = re.compile(r"instances_(.+)\.json")
+_OTHER = re.compile("(captions|person_keypoints|panoptic|stuff|image_info)_")  # of COCO's own files
 # The published COCO-LT list is plain text under both names; it is never unpickled. (A stray
 # longtail2017img_id.pkl beside it is another split.)
 _LT_LISTS = ("longtail2017/img_id.txt", "longtail2017/img_id.pkl", "img_id.txt")
 _LT_ID = re.compile(r"(?:\./)?(?:train2017/)?([0-9]{1,12})(?:\.jpg)?")
 
 
-def load(
-    *,
-    root: str | Path,
-    train_split: str = "train2017",
-    test_split: str = "val2017",
-    val_split: str | None = None,
-) -> LongTailData:
-    """Load splits of a folder in COCO's layout.
+def recognises(tree: Tree) -> str | None:
+    """Say how a folder is read, if it has an instances file."""
+    found = _files(tree)
+    kinds = {kind for path in found.values() if (kind := _kind_of(path))}
+    what = " and ".join(sorted(kinds)) or "a COCO data set"
+    return f"{what}: {tree.list(list(found.values()))}" if found else None
 
-    An image has a label for every category with a box of some area in it, crowds too; images
-    without labels are kept. Columns are the categories by ascending id.
+
+def _kind_of(path: Path) -> str | None:
+    if json_keys(path, ("neg_category_ids",)):
+        return "LVIS"
+    if path.name == "_annotations.coco.json":
+        return "a Roboflow COCO export"
+    return "Objects365" if re.search("objv2|objects365", path.name) else None
+
+
+def _files(tree: Tree) -> dict[str, Path]:
+    """Split -> instances file, whatever it is called."""
+    found: dict[str, list[Path]] = {}
+    for path in tree.match("*.json", "*/*.json", "*/*/*.json"):
+        name = _INSTANCES.fullmatch(path.name)
+        if name or (not _OTHER.match(path.name) and json_keys(path, _FIELDS)):
+            split = name[1] if name else split_name(path, tree.root)
+            found.setdefault(split, []).append(path)
+    for split, paths in found.items():
+        if len(paths) > 1:
+            both = f"{paths[0]} and {paths[1]}"
+            raise InputError(f"{both} are both of split {quote(split)}; move one of them away")
+    return {split: path for split, (path,) in found.items()}
+
+
+@layout("coco")
+def load(tree: Tree, *, classes: Sequence[str] | None = None) -> Reading:
+    """Load a data set with COCO's instances files: COCO itself, LVIS, Objects365, or one's own.
+
+    An image has a label for every category with a box of some area in it, crowds too, or with an
+    annotation that has no box; images without labels are kept. Columns are the categories by
+    ascending id. LVIS verified a part of the categories on each image; the others are unknown.
+
+    Files are ``annotations/instances_SPLIT.json``, or any ``.json`` with the lists images,
+    categories and annotations, down to two folders below the root, whose name or folder says the
+    split. Images are in ``SPLIT/``, ``images/SPLIT/`` or beside the file, or found by the last
+    parts of their ``file_name`` or ``coco_url``. Further arguments are those of
+    :func:`ltml.data.layouts.assemble`.
 
     Args:
-        root: folder with ``annotations/instances_<split>.json`` and the images in ``<split>/`` or
-            ``images/<split>/``; a ``file_name`` may be an absolute path.
-        train_split, test_split, val_split: the splits' names.
+        tree: folder of the data set.
+        classes: names of the categories to take, in column order. Default: all.
 
     Raises:
         InputError: naming the file and entry, if anything is missing or broken.
     """
-    splits = [split for split in (train_split, test_split, val_split) if split is not None]
-    return LongTailData("coco", *(rows(root, split).split() for split in splits))
+    files = _files(tree)
+    if not files:
+        raise InputError(
+            f"{tree.root} has no COCO instances file, such as annotations/instances_train.json; "
+            "give the folder of COCO as root"
+        )
+    if classes is not None:
+        classes = check_class_names(classes, where="classes")
+    parts = {name: partial(_part, tree, name, path, classes) for name, path in files.items()}
+    return Reading(recognises(tree), parts)
+
+
+def _part(tree: Tree, split: str, path: Path, classes: Sequence[str] | None) -> Part:
+    found = read_instances(path)
+    names = found.class_names
+    if classes is not None and (lost := set(classes) - set(names)):
+        raise InputError(f"{path} has no category {quote(min(lost))}; choose classes from its own")
+    kept = [name for name in classes or names if name not in found.parents]
+
+    def labels(rows: dict[int, set[int]]) -> list[list[str]]:
+        chosen = set(kept)
+        return [[names[c] for c in rows.get(i, ()) if names[c] in chosen] for i in found.images]
+
+    files = [entry["file_name"] for entry in found.images.values()]
+    return Part(
+        path,
+        files,
+        labels(found.labels),
+        [f"image {image}" for image in found.images],
+        known=None if found.known is None else labels(found.known),
+        folders=[image_folder(tree.root, split), path.parent, path.parent / "images"],
+        ids=[f"{split}/{file}" for file in files],
+        classes=kept,
+    )
 
 
 def load_coco_lt(
@@ -71,11 +139,17 @@ def load_coco_lt(
 
 
 class Instances(NamedTuple):
-    """What an instances file says: image id -> entry, class names, image id -> class indices."""
+    """What an instances file says.
+
+    ``images`` maps ids to entries, ``labels`` to class indices, ``known`` to those that LVIS
+    verified. ``parents`` are names that only group the others, as the first of a Roboflow export.
+    """
 
     images: dict[int, dict]
     class_names: tuple[str, ...]
     labels: dict[int, set[int]]
+    known: dict[int, set[int]] | None = None
+    parents: frozenset[str] = frozenset()
 
 
 def read_instances(path: str | Path) -> Instances:
@@ -92,6 +166,8 @@ def read_instances(path: str | Path) -> Instances:
         for i, entry in enumerate(dataset[key]):
             for field, kind in fields.items():
                 value = entry.get(field) if isinstance(entry, dict) else None
+                if field == "file_name" and value is None and isinstance(entry, dict):
+                    value = entry["file_name"] = _name_of(path, i, entry)
                 wrong = None
                 if type(value) is not kind:  # not isinstance: true is no id
                     wrong = f"; give {kind.__name__}"
@@ -106,17 +182,64 @@ def read_instances(path: str | Path) -> Instances:
     column = {entry["id"]: c for c, entry in enumerate(categories)}
     labels = {}
     for i, entry in enumerate(dataset["annotations"]):
-        image, category, box = (entry[field] for field in _FIELDS["annotations"])
+        image, category, box = entry["image_id"], entry["category_id"], entry.get("bbox")
         if image not in images or category not in column:
             what = f"image {quote(image)} and category {quote(category)}"
             raise InputError(f"{path}: annotations[{i}] is of {what}, not both of which are listed")
-        # the comparison fails for not-a-number and infinity
-        if len(box) != 4 or not all(type(v) in (int, float) and abs(v) < 1e9 for v in box):
-            raise InputError(f"{path}: annotations[{i}]'s bbox is not [x, y, width, height]")
-        if box[2] > 0 < box[3]:
-            labels.setdefault(image, set()).add(column[category])
+        if box is not None:  # without a box, the annotation is of the whole image
+            if type(box) is not list or len(box) != 4 or not all(map(_is_length, box)):
+                raise InputError(
+                    f"{path}: annotations[{i}]'s bbox is not [x, y, width, height]; correct it, or "
+                    "leave it out"
+                )
+            if not box[2] > 0 < box[3]:
+                continue
+        labels.setdefault(image, set()).add(column[category])
     names = check_class_names([entry["name"] for entry in categories], where=str(path))
-    return Instances(images, names, labels)
+    parents = frozenset()
+    if Path(path).name == "_annotations.coco.json":
+        used = {names[c] for row in labels.values() for c in row}
+        groups = {e.get("supercategory") for e in categories if e.get("supercategory") != e["name"]}
+        parents = frozenset(set(names) & groups - used)
+    return Instances(images, names, labels, _verified(path, images, column, labels), parents)
+
+
+def _is_length(value) -> bool:
+    # the comparison fails for not-a-number and infinity
+    return type(value) in (int, float) and abs(value) < 1e9
+
+
+def _name_of(path, i: int, entry: dict) -> str:
+    """File name of an image that has an address only: its last two parts."""
+    url = entry.get("coco_url")
+    name = "/".join(url.split("/")[-2:]) if isinstance(url, str) else ""
+    if not name.strip("/"):
+        raise InputError(f"{path}: images[{i}] has neither file_name nor coco_url; give one")
+    return name
+
+
+def _verified(path, images: dict, column: dict, labels: dict) -> dict[int, set[int]] | None:
+    """Class indices that are known on each image, where a file lists those that are absent.
+
+    Of a category that is not exhaustively annotated, the image is still known to hold it.
+    """
+    if not any("neg_category_ids" in entry for entry in images.values()):
+        return None
+    known = {}
+    for image, entry in images.items():
+        absent = entry.get("neg_category_ids")
+        if not isinstance(absent, list) or not all(type(c) is int and c in column for c in absent):
+            raise InputError(
+                f"{path}: image {image}'s neg_category_ids is no list of categories' ids; give one"
+            )
+        absent, present = {column[c] for c in absent}, labels.get(image, set())
+        if absent & present:
+            raise InputError(
+                f"{path}: image {image} has an annotation of a category that is among its "
+                "neg_category_ids; remove one of them"
+            )
+        known[image] = absent | present
+    return known
 
 
 def find_instances(root: str | Path, split: str) -> Path:

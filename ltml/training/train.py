@@ -131,7 +131,7 @@ def probe(
     any other: it predicts, and can be compared.
 
     Args:
-        data: a data set; or a folder with tables of labels, as ``ltml.load("folder")`` reads it.
+        data: a data set; or a folder in any layout, as ``ltml.load("auto")`` reads it.
         out: as in :func:`fit`.
         overwrite: as in :func:`fit`.
         progress: as in :func:`fit`.
@@ -150,7 +150,7 @@ def probe(
         0
     """
     if not isinstance(data, LongTailData):
-        changes, data = {"data": "folder", "root": str(data), **changes}, None
+        changes, data = {"data": "auto", "root": str(data), **changes}, None
     return fit(Recipe.probe(**changes), out=out, data=data, overwrite=overwrite, progress=progress)
 
 

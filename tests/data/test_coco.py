@@ -151,10 +151,14 @@ def test_broken_file(root, dataset, message):
 
 
 def test_missing_files(root):
-    with pytest.raises(InputError, match=r"split 'test' has no .*there are train2017, val2017"):
+    with pytest.raises(
+        InputError, match=r"split 'test' \(test_split\) .*there are train2017, val2017"
+    ):
         load(root=root, test_split="test")
-    with pytest.raises(InputError, match="give the folder of COCO as root"):
+    with pytest.raises(InputError, match="give the folder that holds both as root"):
         load(root=root / "annotations")
+    with pytest.raises(InputError, match="give the folder of COCO as root"):
+        load(root=root / "train2017")
 
 
 def test_categories_of_both_splits_must_agree(root):

@@ -75,7 +75,12 @@ def test_split_may_be_any_file_of_ids(tree, tmp_path, monkeypatch):
         data = load(root=tree.parent, train_split=split)
         assert labels_of(data.train) == {"000003": {"cat"}, "000001": {"cat", "person"}}
     listing.write_text("000010\n000001\n")  # from two years
-    assert load(root=tree.parent, train_split=str(listing)).train.ids == ["000010", "000001"]
+    data = load(root=tree.parent, train_split=str(listing), test_split="val")
+    assert data.train.ids == ["000010", "000001"]
+    with pytest.raises(
+        InputError, match=r"1 image is in both splits .*mine.txt' and 'test', .*'000010"
+    ):
+        load(root=tree.parent, train_split=str(listing), test_split="test")
     make_tree(tree.parent, "VOC2007", test={"000001": ["cow"]})
     with pytest.raises(InputError, match="line 2: '000001' is annotated in 2 of VOC2007, VOC2012"):
         load(root=tree.parent, train_split=str(listing))
@@ -123,7 +128,7 @@ def break_tree(tree, what):
         "not UTF-8": lambda: xml.write_bytes(annotation("caf\xe9").encode("latin-1")),
         "UTF-16": lambda: xml.write_text(annotation("dog"), encoding="utf-16"),
         "other root": lambda: xml.write_text("<svg/>"),
-        "no objects": lambda: xml.write_text(annotation()),
+        "nested": lambda: xml.write_text(f"<annotation><a>{annotation('dog')}</a></annotation>"),
         "no name": lambda: xml.write_text(annotation("dog", " ")),
         "class": lambda: xml.write_text(annotation("dog", "unicorn")),
         "bomb": lambda: xml.write_text(
@@ -137,7 +142,7 @@ def break_tree(tree, what):
     ("what", "message"),
     [
         ("no image set", "split 'train' is in 0 trees .*give one of VOC2012/val"),
-        ("no image", "train.txt, line 2: '000002' has no image in .*JPEGImages"),
+        ("no image", "train.txt: the file of line 2, '000002' in .*JPEGImages, is missing; add it"),
         ("no annotation", "train.txt, line 2: '000002' is annotated in 0 of VOC2012; add it"),
         ("empty split", "train.txt is empty"),
         ("twice", "train.txt, line 3: '000001'"),
@@ -148,7 +153,7 @@ def break_tree(tree, what):
         ("not UTF-8", "000002.xml is not UTF-8"),
         ("UTF-16", "000002.xml is not UTF-8"),
         ("other root", "000002.xml does not hold its <object>s directly in an <annotation>"),
-        ("no objects", "000002.xml does not hold its <object>s directly in an <annotation>"),
+        ("nested", "000002.xml does not hold its <object>s directly in an <annotation>"),
         ("no name", "000002.xml: object 2 has no single plain <name>"),
         ("class", "000002.xml: class 'unicorn' is not among the 20 classes aeroplane, .*tvmonitor"),
         ("bomb", "000002.xml declares a document type"),

@@ -66,6 +66,9 @@ def labels_by_hand(content: bytes) -> dict[str, set[str]]:
                 ("images", "file_name", "image_id"),
             )
         )
+        if box.get("bbox") is None:  # of the whole image
+            labels[file].add(name)
+            continue
         x, y, width, height = box["bbox"]
         assert all(type(value) in (int, float) for value in box["bbox"])
         assert abs(x) + abs(y) < float("inf")
