@@ -1,4 +1,5 @@
 from . import data, plots
+from . import widgets as widgets
 from .core.dgb import DynamicGradientBalancing
 from .core.errors import InputError
 from .core.heads import DiversityEnhancement
@@ -8,6 +9,7 @@ from .core.losses import LOSSES, make_loss
 from .core.metrics import average_precision, group_map
 from .core.sampler import SAMPLERS, ClassAwareSampler, GroupSampler, UniformSampler
 from .data import LongTailData, Split, load
+from .plots.table import table
 from .runs.features import FeatureRecord
 from .runs.recipe import Recipe
 from .runs.recorder import Recorder
@@ -47,4 +49,5 @@ __all__ = [
     "probe",
     "record_features",
     "resume",
+    "table",
 ]

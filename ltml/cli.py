@@ -34,8 +34,12 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
         steps: training steps of each; default: 7 epochs.
     """
     from ltml import fit, record_features
+    from ltml.plots.style import check_figure
     from ltml.training.setup import load_data
 
+    ours = (out / "baseline" / "config.json").is_file()  # where an earlier demo wrote
+    for name in ("label_counts", "gradient_magnitudes", "gradient_heatmap", "class_ap"):
+        check_figure(out / "figures" / name, overwrite=ours)
     options = {"steps": steps, "seed": seed, "evaluate_every": 1}
     recipes = {
         "baseline": Recipe.baseline(**options),
@@ -46,7 +50,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
     for name, recipe in recipes.items():
         runs.append(fit(recipe, out=out / name, data=data, overwrite=True))
         record_features(runs[-1], data=data)
-    figures = draw(runs, out / "figures")
+    figures = draw(runs, out / "figures", overwrite=ours)
     print(table_of(runs).to_string(index=False, na_rep="-"))
     tails = [f"{100 * run.summary['tail']:.0f}" for run in runs]
     spans = [f"{run.summary['gradient_imbalance']:.1f}" for run in runs]
@@ -295,23 +299,38 @@ def compare(
     runs: Positional[tuple[Path, ...]],
     csv: Path | None = None,
     figure: Path | None = None,
+    latex: bool = False,
 ) -> None:
     """Print a table of runs, one row each.
 
     Args:
         runs: folders of runs, or folders that hold them.
         csv: also write the table to this file.
-        figure: also draw the groups' mAP to this file's .svg and .png.
+        figure: also draw the groups' mAP to this file (.pdf, .svg or .png by its ending; without
+            one, .svg and .png).
+        latex: print a table for LaTeX instead (booktabs): means and deviations over seeds, the
+            best in bold.
     """
     loaded = _load(runs)
+    if figure is not None:
+        from ltml import plots
+        from ltml.plots.style import check_figure
+
+        check_figure(figure)
+    if latex:
+        from ltml.plots.table import table
+
+        print(table(loaded).to_latex(), end="")
     rows = table_of(loaded)
-    print(rows.to_string(index=False, na_rep="-"))
+    if csv is not None:
+        check_replaceable(csv, _header(rows.columns))
+    if not latex:
+        print(rows.to_string(index=False, na_rep="-"))
     if csv is not None:
         _write_table(csv, rows)
     if figure is not None:
-        from ltml import plots
-
-        plots.save(plots.group_bars(loaded)[0], figure.with_suffix(""))
+        written = plots.save(plots.group_bars(loaded)[0], figure)
+        print(f"figure: {' '.join(map(str, written))}", file=sys.stderr)
 
 
 def explore(runs: Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
@@ -387,6 +406,7 @@ def ablate(
         cluster: address of a Dask scheduler, whose workers train instead and see the same folder.
     """
     from ltml import plots
+    from ltml.plots.style import check_figure
     from ltml.training import ablation
 
     settings = _found(settings)
@@ -396,11 +416,13 @@ def ablate(
         if settings.steps is None and settings.epochs is None:
             settings = replace(settings, steps=200, warmup=20)
     grid = ablation.cells(seeds=seeds, only=only)
+    ours = (out / "ablation.csv").is_file()
+    check_figure(out / "ablation", overwrite=ours)
     rows = ablation.ablate(settings, grid, out, rates=rates, jobs=jobs, cluster=cluster)
     table = ablation.summarise(rows).dropna(axis="columns", how="all").round(2)
     same = [name for name in ablation.HOW if name in table and table[name].nunique() == 1]
     print(table.drop(columns=same).to_string(index=False, na_rep="-"))
-    plots.save(plots.ablation(rows)[0], out / "ablation")
+    plots.save(plots.ablation(rows)[0], out / "ablation", overwrite=ours)
     print(f"\ntable: {out / 'ablation.csv'}\nfigure: {out / 'ablation.svg'}")
 
 
@@ -496,8 +518,14 @@ def export(
     )
 
 
-def draw(runs: list[Run], out: Path) -> Path:
-    """Write the figures of the runs into a folder, which is returned."""
+def draw(runs: list[Run], out: Path, *, overwrite: bool = True) -> Path:
+    """Write the figures of the runs into a folder, which is returned.
+
+    Args:
+        runs: to draw.
+        out: the folder; by default that of a run, where all is ltml's own.
+        overwrite: replace figures that ltml did not write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -505,13 +533,17 @@ def draw(runs: list[Run], out: Path) -> Path:
 
     from ltml import plots
 
-    plots.save(plots.label_counts(runs[0])[0], out / "label_counts")
+    figures = {"label_counts": plots.label_counts(runs[0])}
     # One figure for all runs, whose axes and colours can then be compared.
     if any(run.summary["steps"] for run in runs):  # else nothing was trained
-        plots.save(plots.gradient_magnitudes(runs)[0], out / "gradient_magnitudes")
-        plots.save(plots.gradient_heatmap(runs)[0], out / "gradient_heatmap")
-    plots.save(plots.class_ap(runs)[0], out / "class_ap")
-    plots.save(plots.group_bars(runs)[0], out / "group_map")
+        figures["gradient_magnitudes"] = plots.gradient_magnitudes(runs)
+        figures["gradient_heatmap"] = plots.gradient_heatmap(runs)
+        if len(runs[0].metrics) > 1:
+            figures["gradient_imbalance"] = plots.gradient_imbalance(runs)
+    figures["class_ap"] = plots.class_ap(runs)
+    figures["group_map"] = plots.group_bars(runs)
+    for name, (figure, _) in figures.items():
+        plots.save(figure, out / name, overwrite=overwrite)
     plt.close("all")
     return out
 

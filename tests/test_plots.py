@@ -145,6 +145,29 @@ def test_the_heatmap_has_shares_that_fade_with_the_gradient(runs):
     assert len(scales) == 1
 
 
+def test_several_runs_share_given_axes(runs):
+    three = {"a": runs[0], "b": runs[1], "c": runs[0]}
+    fig, ax = plt.subplots()
+    assert plots.gradient_magnitudes(three, ax=ax) == (fig, ax)
+    for name, marker in (("a", "o"), ("b", "s")):
+        assert np.allclose(heights(ax, marker), frames.gradients(three[name]).total)
+    _, panels = plt.subplots(2, 1)
+    _, found = plots.gradient_magnitudes(runs, ax=panels)
+    assert np.allclose(heights(found[1], "o"), runs[1].classes.grad_pos)
+    with pytest.raises(InputError, match=r"1 axes, and 3 runs .* give plt.subplots\(1, 3\)\[1\]"):
+        plots.gradient_heatmap(three, ax=ax)
+
+
+def test_the_imbalance_is_that_of_each_epoch(runs):
+    _, ax = plots.gradient_imbalance(runs)
+    table = runs[1].per_class
+    total = table.assign(total=table.grad_pos + table.grad_neg).groupby("epoch").total
+    line = ax.lines[1]
+    assert np.allclose(line.get_ydata(), total.max() / total.min())
+    assert np.array_equal(line.get_xdata(), runs[1].metrics.step)
+    assert f"{line.get_ydata()[-1]:.3g} (method)" in title(ax)
+
+
 def test_average_precision(runs):
     _, ax = plots.class_ap(runs)
     assert np.allclose(heights(ax, "o"), 100 * runs[0].classes.ap)

@@ -202,6 +202,14 @@ def test_class_rates_are_those_of_the_samplers(labels, dense):
     assert np.allclose(rows.relative, head / stats.gmean(head))
 
 
+def test_a_sampler_of_ones_own_is_named_by_its_class(labels):
+    class Mine(GroupSampler):
+        pass
+
+    frame = frames.class_rates([Mine(labels, **OPTIONS), GroupSampler(labels, **OPTIONS)])
+    assert frame.sampler.unique().tolist() == ["Mine", "group"]
+
+
 def test_images_for_the_own_group_are_balanced_by_group_sampling(labels):
     frame = frames.class_rates(labels, draws="own")
     assert frame.sampler.unique().tolist() == ["uniform", "class-aware", "group"]

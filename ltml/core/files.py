@@ -162,8 +162,14 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     return names
 
 
-def check_replaceable(path: Path, begins: str) -> None:
-    """Raise unless a file does not exist, or ``begins`` as those do that ltml writes there.
+def check_replaceable(path: Path, mark: str, *, within: int | None = 400) -> None:
+    """Raise unless a file does not exist, or has the mark of those that ltml writes there.
+
+    Args:
+        path: file to be replaced.
+        mark: text that only ltml's own files hold.
+        within: number of bytes at the file's start that may precede the mark; None: it may stand
+            anywhere.
 
     Raises:
         InputError: if it is another file of the user's.
@@ -172,8 +178,8 @@ def check_replaceable(path: Path, begins: str) -> None:
         raise InputError(f"{str(path)!r} is a folder; give a file")
     if path.exists():
         with path.open("rb") as file:
-            start = file.read(len(begins.encode()) + 400)
-        if begins.encode() not in start:
+            start = file.read(-1 if within is None else len(mark.encode()) + within)
+        if mark.encode() not in start:
             raise InputError(
                 f"{str(path)!r} exists and holds something else; give another name, or move it"
             )

@@ -289,6 +289,10 @@ def build(part: Callable, what: str, options: Mapping[str, object], **given):
 
 
 def _nearest(name: str, known) -> str:
-    close = get_close_matches(str(name), list(known), n=1)
+    lower = {each.lower(): each for each in known}
+    wanted = str(name).lower()
+    # Letters in another order are one slip of the fingers: dbg is dgb, though db is as near.
+    swapped = [each for each in lower if sorted(each) == sorted(wanted)]
+    close = [lower[each] for each in swapped or get_close_matches(wanted, lower, n=1)]
     hint = f"; did you mean {close[0]!r}? Choose" if close else "; choose"
     return f"{hint} from {', '.join(known)}" if known else "; it takes none"

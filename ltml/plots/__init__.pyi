@@ -5,6 +5,7 @@ from .static import (
     class_rates,
     feature_diversity,
     gradient_heatmap,
+    gradient_imbalance,
     gradient_magnitudes,
     group_balance,
     group_bars,
@@ -12,7 +13,7 @@ from .static import (
     nearest_images,
     reliability,
 )
-from .style import save, style
+from .style import paper, save, style
 
 __all__ = [
     "ablation",
@@ -21,11 +22,13 @@ __all__ = [
     "feature_diversity",
     "frames",
     "gradient_heatmap",
+    "gradient_imbalance",
     "gradient_magnitudes",
     "group_balance",
     "group_bars",
     "label_counts",
     "nearest_images",
+    "paper",
     "reliability",
     "save",
     "style",

@@ -100,6 +100,16 @@ def gradient_history(runs) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def gradient_imbalance(runs) -> pd.DataFrame:
+    """Return run, epoch, step, imbalance: the largest over the smallest gradient of a class.
+
+    Classes without gradient in an epoch are left out of it.
+    """
+    history = gradient_history(runs)
+    by = history.groupby(["run", "epoch", "step"], sort=False, as_index=False)
+    return by.total.agg(largest_over_smallest).rename(columns={"total": "imbalance"})
+
+
 def balanced(run, *, strength: float = 0.5, max_weight: float = 100.0) -> pd.DataFrame:
     """Return the columns of :func:`gradients` and side, weight, before, after: two rows per class.
 
@@ -219,7 +229,7 @@ def class_rates(samplers, *, draws: str = "all") -> pd.DataFrame:
         kinds = ("uniform", "class-aware", "group")
         samplers = {name: SAMPLERS[name](samplers, batch_size=64) for name in kinds}
     names = {kind: name for name, kind in SAMPLERS.items()}
-    found = named(samplers, lambda sampler: names[type(sampler)])
+    found = named(samplers, lambda each: names.get(type(each), type(each).__name__))
     parts = {name: _rates_of(sampler, draws) for name, sampler in found.items()}
     last = next(reversed(parts.values()))
     frame = _together({name: table.assign(sampler=name) for name, table in parts.items()})
@@ -245,19 +255,29 @@ def diversity(records, *, measure: str = "vendi", split: str = "test", size: int
     """Return run, class, group, count, split, measure, size, recorded, value, error.
 
     Args:
-        records: a feature record or several, or tables of :meth:`ltml.FeatureRecord.diversity`
-            by name, which have a measure, split and size already.
+        records: a feature record or several, or runs that hold one, or tables of
+            :meth:`ltml.FeatureRecord.diversity` by name, which have a measure, split and size
+            already.
         measure: a name of :data:`ltml.core.metrics.DIVERSITY`.
         split: ``"train"`` or ``"test"``.
         size: images in a sample; default: what the smallest class of all records allows.
     """
-    found = named(records)
+    found = {name: _record_of(item) for name, item in named(records).items()}
     sizes = [item.common_size for item in found.values() if not isinstance(item, pd.DataFrame)]
     options = {"measure": measure, "split": split, "size": size or min(sizes, default=None)}
     for name, item in found.items():
         table = item if isinstance(item, pd.DataFrame) else item.diversity(**options)
         found[name] = table.assign(run=name)
     return _together(found)
+
+
+def _record_of(item):
+    """Return a run's record of features; what is one, or a table of one, as it is."""
+    if not hasattr(item, "per_class"):
+        return item
+    from ltml.runs.features import FeatureRecord
+
+    return FeatureRecord.load(item)
 
 
 def _recorded(runs) -> dict:

@@ -41,8 +41,11 @@ TEMPLATE = go.layout.Template(
         "yaxis": _AXIS | {"tickformat": "~g"},
         "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
         "margin": {"l": 60, "r": 16, "t": 70, "b": 40},
+        # Plotly's own default since 6.2: a button that opens a page elsewhere with the chart.
+        "modebar": {"remove": ["sendChartToCloud", "sendDataToCloud"]},
     }
 )
+CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}  # of any browser
 
 
 def gradient_magnitudes(

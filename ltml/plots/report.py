@@ -107,6 +107,7 @@ def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix]) -> dict:
         "said": {name: captions.group_map(frame) for name, frame in results.items()},
         "overview": _table(table_of(runs).assign(run=list(named))),
         "facts": _table(_facts(named)),
+        "config": live.CONFIG,
         "left_out": left_out + [name for name in ("ablation", "stages") if name not in results],
     }
 

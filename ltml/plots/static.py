@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator
 
 from ltml.core.errors import InputError
 from ltml.core.labels import GROUPS
 from ltml.plots import frames
 from ltml.plots.frames import rarest, split
+from ltml.plots.layout import Fitted, shorten
 from ltml.plots.style import (
     GREY,
     GROUP_COLORS,
@@ -22,6 +24,7 @@ from ltml.plots.style import (
     POSITIVE,
     RUN_COLORS,
     RUN_MARKERS,
+    look,
     style,
 )
 
@@ -38,14 +41,14 @@ def label_counts(labels, *, log: bool = True, ax=None):
     fig, ax = _axes_for(ax)
     for i, (group, rows) in enumerate(table.groupby("group", sort=False)):
         hatch = GROUP_HATCHES.get(group, "") if len(rows) <= 100 else ""
-        look = {"color": _group_color(group, i), "edgecolor": "white", "lw": 0}
-        ax.bar(rows.index, rows["count"], hatch=hatch, **look)
+        bars = {"color": _group_color(group, i), "edgecolor": "white", "lw": 0}
+        ax.bar(rows.index, rows["count"], hatch=hatch, **bars)
     if log and table["count"].any():
         _log_axis(ax.yaxis)
     _class_axis(ax, table)
     ax.set_ylabel("training images")
     most, least = table["count"].max(), table["count"].min()
-    ax.set_title(f"{len(table):,} classes, from {most:,} images down to {least:,}")
+    _title(ax, f"{len(table):,} classes, from {most:,} images down to {least:,}")
     _legend(ax)
     return fig, ax
 
@@ -72,7 +75,7 @@ def group_balance(samplers, *, draws: str = "own", ax=None):
     frame = frame[frame.group != ""].copy()
     ratios = frame.groupby(["sampler", "group"], sort=False).ratio.first()
     each = ratios.map("{:.2f}×".format).groupby(level=0).agg(", ".join)
-    frame["label"] = frame.sampler + "\n" + frame.sampler.map(each)
+    frame["label"] = frame.sampler + (": " if look().narrow else "\n") + frame.sampler.map(each)
     worst = ratios.groupby(level=0, sort=False).max()
     title = f"Largest over smallest rate in a group: {_listed(worst)}"
     where = "draws for the group" if draws == "own" else "whole batches"
@@ -83,7 +86,7 @@ def group_balance(samplers, *, draws: str = "own", ax=None):
     low, high = frame.relative.min(), frame.relative.max()
     ax.set_ylim(min(low / 1.2, 0.5), max(high * 1.2, 2))  # what is equal should look equal
     _log_axis(ax.yaxis)
-    _legend(ax, title="largest / smallest\nrate of each group", alignment="left")
+    _legend(ax, "largest / smallest\nrate of each group")
     return fig, ax
 
 
@@ -91,10 +94,13 @@ def group_balance(samplers, *, draws: str = "own", ax=None):
 def gradient_magnitudes(runs, *, ax=None):
     r"""Plot each class's gradient magnitude :math:`\sum |\partial L / \partial z_c|`.
 
-    It is summed over the run; several runs have a panel each, of the same axes.
+    It is summed over the run. Several runs have a panel each, of the same axes; in one given axes,
+    or a narrow figure, they have the sum over positives and negatives each.
     """
     tables = split(frames.gradients(runs))
     first = next(iter(tables.values()))
+    if len(tables) > 1 and (look().narrow if ax is None else np.size(ax) == 1):
+        return _gradient_totals(ax, tables)
     height = 3.6 * len(tables) + 0.4
     fig, ax = _axes_for(ax, height=height, rows=len(tables), sharex=True, sharey=True)
     for axes, (name, table) in zip(np.ravel(ax), tables.items(), strict=True):
@@ -106,15 +112,55 @@ def gradient_magnitudes(runs, *, ax=None):
         _log_axis(axes.yaxis)
         _class_axis(axes, table)
         axes.set_ylabel("sum of |dL/dz|")
-        total = table.set_index("class").total
-        most, least = total.idxmax(), total.idxmin()
-        found = f"{least} gets no gradient"
-        if total[least] > 0:
-            ratio = _times(total[most] / total[least])
-            found = f"{most} gets {ratio} times the gradient of {least}"
-        axes.set_title(f"{name}: {found} over the run", wrap=True)
+        _title(
+            axes, f"{name}: {_extremes(table)} over the run", kept=name if len(tables) > 1 else ""
+        )
         axes.label_outer()
     _legend(np.ravel(ax)[0])
+    return fig, ax
+
+
+def _gradient_totals(ax, tables: dict[str, pd.DataFrame]):
+    """Plot the sum over positives and negatives of several runs in one axes."""
+    frame = pd.concat(tables.values(), ignore_index=True)
+    frame["shown"] = frame.total.where(frame.total > 0)
+    ratios = frame.groupby("run", sort=False).total.agg(frames.largest_over_smallest)
+    title = f"Largest over smallest gradient of a class: {_listed(ratios)}"
+    fig, ax = _plot_classes(ax, frame, "run", "shown", "sum of |dL/dz|", title)
+    if frame.shown.notna().any():
+        _log_axis(ax.yaxis)
+    return fig, ax
+
+
+def _extremes(table: pd.DataFrame) -> str:
+    """Say which class gets most gradient, and which least."""
+    total = table.set_index("class").total
+    most, least = total.idxmax(), total.idxmin()
+    if not total[least] > 0:
+        return f"{least} gets no gradient"
+    return f"{most} gets {_times(total[most] / total[least])} times the gradient of {least}"
+
+
+@style()
+def gradient_imbalance(runs, *, ax=None):
+    """Plot the largest over the smallest gradient of a class, epoch by epoch, of several runs.
+
+    A class without gradient in an epoch is left out of it.
+    """
+    frame = frames.gradient_imbalance(runs)
+    fig, ax = _axes_for(ax, width=7)
+    for i, (name, table) in enumerate(split(frame).items()):
+        color = RUN_COLORS[i % 7]
+        marks = {"color": color, "marker": RUN_MARKERS[i % 7], "mfc": color if i % 2 else "white"}
+        ax.plot(table.step, table.imbalance, ms=5, lw=1.4, label=name, **marks)
+    if frame.imbalance.notna().any():
+        _log_axis(ax.yaxis)
+        low, high = frame.imbalance.min(), frame.imbalance.max()
+        ax.set_ylim(min(1, low), 1.3 * max(high, 2 * low))
+    ax.set(xlabel="training step", ylabel="largest / smallest gradient of a class")
+    ends = frame.groupby("run", sort=False).imbalance.last()
+    _title(ax, f"Gradient imbalance at the end: {_listed(ends)}")
+    _legend(ax)
     return fig, ax
 
 
@@ -132,33 +178,42 @@ def gradient_heatmap(runs, *, ax=None):
     tables, C = split(frame), frame["class"].nunique()
     size = {"width": 3 + 5.5 * len(tables), "height": min(0.24 * C + 1.6, 12)}
     fig, ax = _axes_for(ax, **size, columns=len(tables), sharey=True)
-    for axes, (name, table) in zip(np.ravel(ax), tables.items(), strict=True):
+    panels, several = np.ravel(ax), len(tables) > 1
+    for axes, (name, table) in zip(panels, tables.items(), strict=True):
         classes = table.drop_duplicates("class")
         grid = table.pivot(index="class", columns="epoch", values="log").loc[classes["class"]]
-        grid.index = classes["class"] + classes["count"].map(" {:,}".format)
-        of_peak = table.groupby("epoch").of_peak.first()
-        grid.columns = [f"{epoch}\n{100 * peak:.0f} %" for epoch, peak in of_peak.items()]
-        colors = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
-        bar = {"label": "share of the epoch's gradient / equal share"}
-        last = axes is np.ravel(ax)[-1]
+        of_peak = table.groupby("epoch").of_peak.first().fillna(0)
         fade = np.tile(np.sqrt(of_peak), (C, 1))
-        sns.heatmap(grid, ax=axes, alpha=fade, cbar=last, cbar_kws=bar, **colors)
+        colors = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
+        mesh = axes.pcolormesh(grid.to_numpy(), alpha=fade, rasterized=True, **colors)
+        axes.set_ylim(C, 0)
+        epochs = [f"{epoch}\n{100 * peak:.0f} %" for epoch, peak in of_peak.items()]
+        _name_places(axes.xaxis, np.arange(len(epochs)) + 0.5, epochs)
         axes.set_facecolor("#BBBBBB")
         groups = classes.group.to_numpy()
         ends = np.flatnonzero(groups[1:] != groups[:-1]) + 1
         axes.hlines(ends, 0, 1, transform=axes.get_yaxis_transform(), color="black", lw=1.2)
         axes.grid(False)
-        axes.tick_params(axis="both", rotation=0)
-        axes.set(xlabel="epoch, its gradient per step / that of the largest", ylabel="")
+        axes.tick_params(length=0)
         group, total = rarest(classes.group), table.groupby("group").total.sum()
-        axes.set_title(
-            f"{name}: the {group} gets {100 * total[group] / total.sum():.0f} % of the gradient"
-            f"{chr(10) if len(tables) > 2 else ' '}"  # within its own panel
-            f"(equal share: {100 * (classes.group == group).mean():.0f} %)",
-            wrap=True,
-        )
+        found = f"the {group} gets {100 * total[group] / total.sum():.0f} % of the gradient"
+        equal = f"(equal share: {100 * (classes.group == group).mean():.0f} %)"
+        line = "\n" if len(tables) > 2 else " "  # within its own panel
+        if look().narrow and several:
+            _title(axes, name, kept=name)
+        else:
+            _title(axes, f"{name}: {found}{line}{equal}", kept=name if several else "")
+    names = [_class_label(*row) for row in classes[["class", "count"]].itertuples(index=False)]
+    _name_places(panels[0].yaxis, np.arange(C) + 0.5, names)
+    xlabel = "epoch, its gradient per step / that of the largest"
+    if several and fig.get_layout_engine() is not None:
+        fig.supxlabel(xlabel, fontsize=plt.rcParams["font.size"])
+    else:
+        panels[0].set_xlabel(xlabel)
+    bar = fig.colorbar(mesh, ax=list(panels), label="share of the epoch's gradient / equal share")
     ticks = np.arange(-int(limit), int(limit) + 1)
-    axes.collections[0].colorbar.set_ticks(ticks, labels=[f"{2.0**t:.3g}×" for t in ticks])
+    bar.set_ticks(ticks, labels=[f"{2.0**t:.3g}×" for t in ticks])
+    bar.outline.set_visible(False)
     return fig, ax
 
 
@@ -183,7 +238,7 @@ def group_bars(runs, *, ax=None):
     """
     frame = frames.group_map(runs)
     names = frame["name"].unique()
-    few = len(names) <= 4
+    few = len(names) <= 4 and not look().narrow
     fig, ax = _axes_for(ax, width=7 if few else 9)
     colors = {"palette": RUN_COLORS[: len(names)], "saturation": 1, "edgecolor": "white"}
     sns.barplot(frame, x="group", y="mean", hue="name", ax=ax, legend=False, lw=0, **colors)
@@ -191,9 +246,11 @@ def group_bars(runs, *, ax=None):
         bars.set_label(names[i])
         for bar in bars:
             bar.set_hatch(HATCHES[i % 7])
-        ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2, rotation=0 if few else 90)
-    ax.set(xlabel="", ylabel="mAP (%)", ylim=(0, 105 if few else 115), yticks=range(0, 101, 20))
-    ax.set_xticks(range(4), ["all classes", *GROUPS])
+        if len(names) <= (12 if look().narrow else 30):  # else they would stand on one another
+            size = min(8, plt.rcParams["font.size"] * (1 if len(names) <= 4 else 0.7))
+            ax.bar_label(bars, fmt="%.1f", fontsize=size, padding=2, rotation=0 if few else 90)
+    ax.set(xlabel="", ylabel="mAP (%)", ylim=(0, 105 if few else 130), yticks=range(0, 101, 20))
+    _name_places(ax.xaxis, range(4), ["all" if look().narrow else "all classes", *GROUPS])
     means = frame.pivot(index="name", columns="group", values="mean").loc[names]
     found = f"{names[0]}: {means['mAP'].iloc[0]:.1f} mAP"
     if len(names) > 1:
@@ -203,7 +260,7 @@ def group_bars(runs, *, ax=None):
         whole, tail = gains["mAP"].iloc[0], gains["tail"].iloc[0]
         but = ", but" if whole * tail < 0 else ","
         found = f"{names[1]}: {whole:+.1f} mAP{but} {tail:+.1f} in the tail against {names[0]}"
-    ax.set_title(found, wrap=True)
+    _title(ax, found)
     _legend(ax)
     return fig, ax
 
@@ -215,21 +272,21 @@ def ablation(table: pd.DataFrame, *, ax=None):
     order = frame[frame.group == "mAP"].sort_values("mean", kind="stable", na_position="first")
     names, y, most = order["name"].tolist(), range(len(order)), frame.seeds.max()
     fig, ax = _axes_for(ax, height=0.27 * len(names) + 1.6)
-    look = {"marker": "|", "color": "black", "ms": 12, "mew": 2.5, "zorder": 3}
-    ax.plot(order["mean"], y, ls="", label="all classes", **look)
+    mark = {"marker": "|", "color": "black", "ms": 12, "mew": 2.5, "zorder": 3}
+    ax.plot(order["mean"], y, ls="", label="all classes", **mark)
     for group in GROUPS:
         rows = frame[frame.group == group].set_index("name").loc[names]
-        look = {"color": GROUP_COLORS[group], "mec": NEGATIVE, "mew": 0.5, "ms": 7, "label": group}
+        mark = {"color": GROUP_COLORS[group], "mec": NEGATIVE, "mew": 0.5, "ms": 7, "label": group}
         spread = rows.deviation.fillna(0)
-        ax.errorbar(rows["mean"], y, xerr=spread, fmt=GROUP_MARKERS[group], **look)
-    ax.set_yticks(y, names)
+        ax.errorbar(rows["mean"], y, xerr=spread, fmt=GROUP_MARKERS[group], **mark)
     ax.set_ylim(-0.7, len(names) - 0.3)
+    _name_places(ax.yaxis, y, [shorten(name, 40) for name in names])
     ax.grid(True, axis="both")
     seeds = f", mean and deviation over up to {most} seeds" if most > 1 else ""
     ax.set(ylabel="sampler · loss · head", xlabel=f"mAP (%){seeds}")
     best = frame[frame["name"] == names[-1]].set_index("group")["mean"].map("{:.1f}".format)
     of = f" (best of {len(names)})" if len(names) > 1 else ""
-    ax.set_title(f"{names[-1]}: {best['mAP']} mAP, {best['tail']} in the tail{of}", wrap=True)
+    _title(ax, f"{names[-1]}: {best['mAP']} mAP, {best['tail']} in the tail{of}")
     _legend(ax)
     return fig, ax
 
@@ -243,9 +300,14 @@ def reliability(frame: pd.DataFrame, *, ax=None):
         color, marker = GROUP_COLORS.get(group, NEGATIVE), GROUP_MARKERS.get(group, "X")
         ax.plot(rows.predicted, rows.observed, color=color, marker=marker, label=group)
     error = 100 * frame.groupby("group", sort=False).error.first().drop("all", errors="ignore")
-    ax.set(xlabel="predicted probability", ylabel="fraction present", xlim=(0, 1), ylim=(0, 1))
+    ax.set(
+        xlabel="predicted probability",
+        ylabel="fraction present",
+        xlim=(-0.04, 1.04),
+        ylim=(-0.04, 1.04),
+    )
     ax.grid(True, axis="both")
-    ax.set_title(f"Off by {_listed(error, '{:.1f}'.format)} percentage points", wrap=True)
+    _title(ax, f"Off by {_listed(error, '{:.1f}'.format)} percentage points")
     _legend(ax)
     return fig, ax
 
@@ -280,24 +342,33 @@ def nearest_images(record, class_name: str, *, split: str = "test", queries: int
     if not ranked.size:
         raise InputError(f"class {class_name!r} has no positive in the {split} split")
     picked = ranked[np.linspace(0, len(ranked) - 1, min(queries, len(ranked))).astype(int)]
-    size = {"figsize": (9, 1.9 * len(picked) + 0.4), "squeeze": False}
-    fig, axes = plt.subplots(len(picked), 7, subplot_kw={"xticks": [], "yticks": []}, **size)
+    width, font = look().width or 9, plt.rcParams["font.size"]
+    columns = int(np.clip(width / (0.12 * font), 2, 7))  # whose words have room below
+    size = {"figsize": (width, (1.9 * len(picked) + 0.4) * width / 9 * 7 / columns)}
+    if look().height is not None or look().narrow:
+        size["figsize"] = (width, look().height or width / 1.5)
+        picked = picked[: max(1, int(size["figsize"][1] / (0.13 * font)))]
+    bare = {"xticks": [], "yticks": []}
+    fig, axes = _new(len(picked), columns, subplot_kw=bare, squeeze=False, **size)
+    small, letters = 0.75 * font, int(72 * width / columns / (0.5 * font))
     for row, line in zip(picked, axes, strict=True):
-        images = part.neighbors[row, :6]
+        images = part.neighbors[row, : columns - 1]
         images = [part.image[row], *images[images >= 0]]  # -1: there are no more
         for k, (ax, image) in enumerate(zip(line, images, strict=False)):
             held = np.flatnonzero(part.labels[image])
             mark, color, dash = ("✓", NEGATIVE, "-") if c in held else ("✗", POSITIVE, "--")
             said = f"{mark} {part.similarity[row, k - 1]:.2f}"
             said = said if k else f"score {part.score[row]:+.1f}"
-            others = fill(", ".join(names[held[held != c]]), 16, max_lines=3, placeholder=" …")
+            others = ", ".join(names[held[held != c]])
+            others = fill(others, letters, max_lines=3, placeholder=" …")
             ax.imshow(part.thumbnails[image])
-            ax.set_xlabel(f"{said}\n{others}", fontsize=7.5, color=color)
+            ax.set_xlabel(f"{said}\n{others}", fontsize=small, color=color)
             ax.spines[:].set(visible=True, color=color, linestyle=dash, linewidth=2)
         for ax in line[len(images) :]:
             ax.axis("off")
     found = f"{class_name}, {split}: an image, and its nearest, with the class (✓) or without (✗)"
-    fig.suptitle(found, weight="bold", size=11)
+    if look().titles:
+        fig.suptitle(found, weight="bold", size=plt.rcParams["axes.titlesize"])
     return fig, axes
 
 
@@ -305,15 +376,69 @@ def _axes_for(
     ax, *, width: float = 9, height: float = 4, rows: int = 1, columns: int = 1, **options
 ):
     """Return the given axes with their figure, or new ones of a size in inches."""
-    if ax is None:
-        return plt.subplots(rows, columns, figsize=(width, height), **options)
-    return np.ravel(ax)[0].figure, ax
+    if ax is not None:
+        if np.size(ax) != rows * columns:
+            raise InputError(
+                f"ax holds {np.size(ax)} axes, and {rows * columns} runs have one each; give "
+                f"plt.subplots({rows}, {columns})[1]"
+            )
+        return np.ravel(ax)[0].figure, ax
+    asked = look()
+    if asked.width is not None:
+        width, height = asked.width, asked.height or asked.width / 1.5
+    elif asked.height is not None:
+        height = asked.height
+    return _new(rows, columns, figsize=(width, height), **options)
 
 
-def _legend(ax: Axes, **options) -> None:
-    """Explain marks and colours at the right of the axes, where no data are."""
-    if len(ax.get_legend_handles_labels()[0]) > 1:
+def _new(rows: int, columns: int, **options):
+    """Make a figure whose texts will fit into it."""
+    fig, ax = plt.subplots(rows, columns, **options)
+    fig.set_layout_engine(Fitted())
+    return fig, ax
+
+
+def _title(ax: Axes, text: str, *, kept: str = "") -> None:
+    """Set a title that breaks where the figure ends; of figures without titles, what is kept."""
+    text = text if look().titles else kept
+    ax.set_title(text, wrap=not isinstance(ax.figure.get_layout_engine(), Fitted))
+
+
+def _legend(ax: Axes, title: str | None = None) -> None:
+    """Explain marks and colours beside the axes, or above them, where no data are."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) < 2:
+        return
+    if not look().narrow:
+        options = {"title": title, "alignment": "left" if title else "center"}
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
+        ax.get_legend().set_in_layout(True)
+        for text in ax.get_legend().get_texts():
+            text.set_text("\n".join(shorten(line, 40) for line in text.get_text().split("\n")))
+        return
+    for old in ax.figure.legends:
+        old.remove()
+    labels = [shorten(label, 44) for label in labels]
+    font = plt.rcParams["font.size"]
+    widest = (0.56 * max(map(len, labels)) + 3.2) * font
+    columns = int(np.clip(72 * look().width / widest, 1, min(len(labels), 4)))
+    few = {"ncols": columns, "handlelength": 1.4, "columnspacing": 1.0}
+    tight = {"borderpad": 0.1, "borderaxespad": 0.2, "labelspacing": 0.25, "handletextpad": 0.4}
+    ax.figure.legend(handles, labels, loc="outside upper left", **few, **tight)
+
+
+def _name_places(axis: Axis, places, names, **options) -> None:
+    """Name places on an axis, as many as there is room for once the figure is drawn."""
+    engine = axis.axes.figure.get_layout_engine()
+    if isinstance(engine, Fitted):
+        engine.name(axis, places, names, **options)
+    else:
+        axis.set_ticks(places, names, **options)
+
+
+def _class_label(name: str, count: int) -> str:
+    """What a class is called on an axis."""
+    return shorten(name, 16) if look().narrow else f"{shorten(name, 32)} {count:,}"
 
 
 def _log_axis(axis) -> None:
@@ -322,6 +447,9 @@ def _log_axis(axis) -> None:
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(LogLocator(subs=(2, 5)))
     axis.set_minor_formatter("{x:g}")
+    engine = axis.axes.figure.get_layout_engine()
+    if isinstance(engine, Fitted):
+        engine.log(axis)
 
 
 def _group_color(group: str, i: int) -> str:
@@ -332,7 +460,8 @@ def _group_color(group: str, i: int) -> str:
 def _size_of(classes: int) -> dict[str, float]:
     """Return the size of marks, smaller ones where very many are side by side."""
     ms, mew = (7, 1.5) if classes <= MANY else (4, 1) if classes <= 100 else (2, 0.5)
-    return {"ms": ms, "mew": mew}
+    small = 0.55 if look().narrow else 1
+    return {"ms": small * ms, "mew": small * mew}
 
 
 def _plot_classes(ax, frame: pd.DataFrame, column: str, value: str, ylabel: str, title: str):
@@ -347,29 +476,33 @@ def _plot_classes(ax, frame: pd.DataFrame, column: str, value: str, ylabel: str,
         table = table.set_index("class").loc[last["class"]]
         x = np.arange(len(table)) + (0.3 * i / (len(tables) - 1) - 0.15 if len(tables) > 1 else 0)
         color = RUN_COLORS[i % 7]
-        look = {"color": color, "mfc": color if i % 2 else "white", **_size_of(len(table))}
-        look |= {"fmt": RUN_MARKERS[i % 7], "lw": 1.2, "label": name}
-        ax.errorbar(x, table[value], table.get("error"), **look)
+        mark = {"color": color, "mfc": color if i % 2 else "white", **_size_of(len(table))}
+        mark |= {"fmt": RUN_MARKERS[i % 7], "lw": 0.8 if look().narrow else 1.2, "label": name}
+        ax.errorbar(x, table[value], table.get("error"), **mark)
     _class_axis(ax, last)
     ax.set_ylabel(ylabel)
-    ax.set_title(title, wrap=True)
+    _title(ax, title)
     _legend(ax)
     return fig, ax
 
 
 def _class_axis(ax: Axes, table: pd.DataFrame) -> None:
     """Name the classes of a table on the x axis, the ``i``-th at ``i``; shade and name groups."""
-    names, groups, C = table["class"].tolist(), table.group.to_numpy(), len(table)
-    shown = range(0, C, -(-C // 90))  # names that there is room for
-    look = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    look = {"rotation": 90, "fontsize": 5.5} if C > MANY else look
-    ax.set_xticks(shown, [f"{names[i]} {table['count'].iloc[i]:,}" for i in shown], **look)
-    ax.set(xlabel="class, training images", xlim=(-0.6, C - 0.4))
+    groups, C, narrow = table.group.to_numpy(), len(table), look().narrow
+    ax.set(xlabel="class" if narrow else "class, training images", xlim=(-0.6, C - 0.4))
+    names = [_class_label(*row) for row in table[["class", "count"]].itertuples(index=False)]
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    if narrow:
+        turned = {"rotation": 90}
+    elif C > MANY:
+        turned = {"rotation": 90, "fontsize": 0.55 * plt.rcParams["font.size"]}
+    shown = range(0, C, -(-C // 90))  # names that there is room for on a page
+    _name_places(ax.xaxis, shown, [names[i] for i in shown], **turned)
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
     lengths = np.diff(np.r_[starts, C])
     present = list(dict.fromkeys(groups))
     # Where groups are scattered or too narrow for their names, the legend names them.
-    together = len(starts) == len(present) and lengths.min() > 0.06 * C
+    together = len(starts) == len(present) and lengths.min() > (0.1 if narrow else 0.06) * C
     for i, group in enumerate(present):
         here = groups[starts] == group
         ax.broken_barh(
@@ -377,14 +510,19 @@ def _class_axis(ax: Axes, table: pd.DataFrame) -> None:
             (0, 1),
             transform=ax.get_xaxis_transform(),
             **{"color": _group_color(group, i), "alpha": 0.15, "lw": 0, "zorder": 0},
-            label=None if together else group,
+            label=None if together else group or "no group",
         )
     if together:
-        names = [f"{g or 'no group'} ({n})" for g, n in zip(present, lengths, strict=True)]
-        top = ax.secondary_xaxis("top")
-        top.set_xticks(starts + (lengths - 1) / 2, names, color="#555555")
-        top.tick_params(length=0)
+        long = [f"{g or 'no group'} ({n})" for g, n in zip(present, lengths, strict=True)]
+        top, middles = ax.secondary_xaxis("top"), starts + (lengths - 1) / 2
+        top.tick_params(length=0, labelcolor="#555555")
         top.spines["top"].set_visible(False)
+        engine = ax.figure.get_layout_engine()
+        if isinstance(engine, Fitted):
+            short = [f"{g or 'no group'}" for g in present]
+            engine.span(top.xaxis, middles, lengths, [long, short, [g[:3] for g in short]])
+        else:
+            top.set_xticks(middles, long)
 
 
 def _times(ratio: float) -> str:

@@ -315,7 +315,9 @@ class Training:
                             saved = time.monotonic()
                     row = self.end_epoch(epoch)
                     name = "mAP" if math.isnan(row.get("val_mAP", math.nan)) else "val_mAP"
-                    bar.set_postfix({name: f"{row[name]:.3f}", "loss": f"{row['train_loss']:.3g}"})
+                    bar.set_postfix(
+                        {name: f"{100 * row[name]:.1f}", "loss": f"{row['train_loss']:.3g}"}
+                    )
                     saved = time.monotonic()
                     self.save()
                     if on_epoch is not None and ranks.first:

@@ -7,7 +7,7 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from ltml.core.errors import InputError
-from ltml.plots import frames
+from ltml.plots import frames, live
 from ltml.runs.run import Run, find_runs
 
 WIDE = {"description_width": "initial"}  # a control's whole description in view
@@ -74,6 +74,7 @@ class Explorer(ipywidgets.VBox):
         before, self._drawn, new = self._drawn, figure, figure.layout
         if before is None or parts(before) != parts(figure):
             widget = self.figure = go.FigureWidget(figure)
+            widget._config = live.CONFIG
             # Drawn out of the page, it must be told when it is in it, to take all of the width.
             widget._view_count = 0
             widget.observe(lambda _: widget.update_layout(autosize=True), "_view_count")

@@ -261,7 +261,7 @@ async function draw(div, width) {
     for (const key of Object.keys(layout).filter((k) => k.startsWith("xaxis"))) layout[key].automargin = false;
   }
   div.style.height = `${layout.height}px`; // kept when the window changes its width
-  const config = { responsive: !width, displaylogo: false, displayModeBar: narrow ? false : "hover" };
+  const config = { responsive: !width, ...D.config, displayModeBar: narrow ? false : "hover" };
   await Plotly.react(div, figure.data, layout, { ...config, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
   if (!div.dataset.drawn) div.on("plotly_click", ({ points: [{ x, y }] }) => choose(D.runs[S.a].names.find((n) => [x, y].includes(esc(n)))));
   div.dataset.drawn = Math.round(performance.now());
