@@ -6,7 +6,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
+from inspect import signature
 from pathlib import Path
 
 import pandas as pd
@@ -384,8 +385,8 @@ def ablate(
     settings: Flat[Recipe],
     recipe: str | None = None,
     out: Path = Path("runs/ablation"),
-    seeds: int = 3,
-    only: tuple[str, ...] = ("*",),
+    seeds: int | None = None,
+    only: tuple[str, ...] | None = None,
     rates: tuple[float, ...] = (),
     fast: bool = False,
     jobs: int = 1,
@@ -397,11 +398,12 @@ def ablate(
         settings: everything else of the trainings; each part takes those options that it has.
         recipe: name of a recipe to start from, such as voc-lt-resnet50; other options change it.
         out: folder of the runs, of ablation.csv and of its figure.
-        seeds: how many, from 0.
-        only: patterns of sampler/loss/diversity, such as 'class-aware/*/off'.
+        seeds: number of seeds, from 0; default: 3, or 1 with --fast.
+        only: patterns of sampler/loss/diversity, such as 'class-aware/*/off'; default: all, or
+            seven telling cells with --fast.
         rates: learning rates; each row of the table gets the one that is best for it on the
             validation split.
-        fast: one seed and 200 steps of seven telling cells, unless other numbers are given.
+        fast: a first look, where nothing else is given: one seed, 200 steps, seven telling cells.
         jobs: trainings at a time; with 2 cores, 2 jobs are faster than one.
         cluster: address of a Dask scheduler, whose workers train instead and see the same folder.
     """
@@ -410,11 +412,13 @@ def ablate(
     from ltml.training import ablation
 
     settings = _found(settings)
-    if fast:
-        only = ablation.FAST if only == ("*",) else only
-        seeds = 1 if seeds == 3 else seeds
-        if settings.steps is None and settings.epochs is None:
-            settings = replace(settings, steps=200, warmup=20)
+    if only is None:
+        only = ablation.FAST if fast else ("*",)
+    if seeds is None:
+        seeds = 1 if fast else 3
+    if fast and settings.steps is None and settings.epochs is None:
+        warmup = 20 if settings.warmup is None else settings.warmup
+        settings = replace(settings, steps=200, warmup=warmup)
     grid = ablation.cells(seeds=seeds, only=only)
     ours = (out / "ablation.csv").is_file()
     check_figure(out / "ablation", overwrite=ours)
@@ -461,6 +465,7 @@ def audit(
     from ltml.data.tables import read_label_csv
     from ltml.training.setup import load_data
 
+    Recipe(sampler=sampler, sampler_options=dict(sampler_options)).check()
     if where is not None:
         if labels is not None or root is not None:
             raise InputError(f"{where} and labels or root were given; give one of them")
@@ -578,12 +583,47 @@ def _options(info: tyro.constructors.PrimitiveTypeInfo):
     )
 
 
-def _named_recipe(args: Sequence[str]) -> Recipe | None:
-    """Find --recipe NAME before the options are parsed, since it decides their defaults."""
-    for i, option in enumerate(args):
-        if option == "--recipe" or option.startswith("--recipe="):
-            return preset(option.partition("=")[2] or "".join(args[i + 1 : i + 2]))
+def _given(args: Sequence[str], field: str) -> str | None:
+    """What stands after an option, before the options are parsed; None: it was not given."""
+    for i, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        if option.replace("_", "-") == f"--{field.replace('_', '-')}":
+            return value if equals else "".join(args[i + 1 : i + 2])
     return None
+
+
+# field -> the one that excludes it; part -> its options
+_EITHER = {"epochs": "steps", "steps": "epochs", "val_split": "holdout", "holdout": "val_split"}
+_OPTIONS = {
+    **{"data": "data_options", "sampler": "sampler_options"},
+    **{"loss": "loss_options", "diversity": "head_options"},
+}
+
+
+def _defaults(recipe: Recipe, args: Sequence[str]) -> Recipe:
+    """A recipe without what the command line excludes: what was given wins."""
+    for field, other in _EITHER.items():
+        value = getattr(recipe, other)
+        if _given(args, field) is not None and _given(args, other) is None and value:
+            print(f"--{field.replace('_', '-')} takes the place of the recipe's {other}={value}")
+            recipe = replace(recipe, **{other: Recipe.__dataclass_fields__[other].default})
+    for part, options in _OPTIONS.items():
+        if _given(args, part) not in (None, getattr(recipe, part)):
+            recipe = replace(recipe, **{options: {}})  # they are those of another part
+    return recipe
+
+
+def _starting_from(command, recipe: Recipe, args: Sequence[str]):
+    """Let a command change a recipe: options that are given join those of the same part."""
+    default = _defaults(recipe, args) if args[:1] == [command.__name__] else recipe
+
+    @wraps(command)
+    def run(settings, **others):
+        joined = {o: getattr(default, o) | getattr(settings, o) for o in _OPTIONS.values()}
+        return command(replace(settings, **joined), **others)
+
+    run.__signature__ = signature(partial(command, settings=default))
+    return run
 
 
 def main(args: list[str] | None = None) -> int:
@@ -595,11 +635,12 @@ def main(args: list[str] | None = None) -> int:
         print(f"ltml {__version__}")
         return 0
     try:
-        named = _named_recipe(args)
+        name = _given(args, "recipe")
+        named = None if name is None else preset(name)
         app, data_app = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
         for command in (train, ablate):
             default = named or (Recipe.method() if command is ablate else Recipe())
-            app.command(partial(command, settings=default), name=command.__name__)
+            app.command(_starting_from(command, default, args), name=command.__name__)
         for command in (demo, probe, predict, evaluate, compare, explore, report, audit):
             app.command(command)
         if args[:1] == ["data"]:

@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
@@ -205,8 +205,24 @@ def _frozen(recipe: Recipe, data: LongTailData, progress: bool) -> tuple[Recipe,
     """Pass images once through a backbone that is frozen whole, and train on its maps."""
     if recipe.freeze == -1 and recipe.steps != 0 and not isinstance(data, Bank):
         whole = completed(recipe, data.train)
-        data = bank(whole, data, device=recipe.device, progress=progress)
+        with _fits_together(whole):
+            data = bank(whole, data, device=recipe.device, progress=progress)
     return (replace(recipe, **data.settings) if isinstance(data, Bank) else recipe), data
+
+
+@contextmanager
+def _fits_together(recipe: Recipe) -> Iterator[None]:
+    """Say which sizes do not fit where torch names those of a layer."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"backbone={recipe.backbone!r} does not take images of image_size={recipe.image_size} "
+            f"({why}); give an image_size that it takes, such as 224"
+        ) from error
 
 
 class Training:
@@ -243,7 +259,8 @@ class Training:
         self.criterion = make_loss(recipe.loss, labels, **recipe.loss_options).to(self.device)
         self.bank = data if isinstance(data, Bank) else None
         given = self.bank and self.bank.backbone
-        self.model = build_model(recipe, labels.counts, len(labels), given).to(self.device)
+        with _fits_together(recipe):
+            self.model = build_model(recipe, labels.counts, len(labels), given).to(self.device)
         backbone = self.model.backbone
         if self.bank:
             # The maps have passed the backbone already; averaged, they are 49 times smaller.
@@ -277,6 +294,19 @@ class Training:
         self.divergence = Divergence(data.class_names, self.device)
         self.step, self.best, self.kept = 0, -math.inf, {}  # kept: weights of the best epoch
         self.random: list[list[Tensor]] = []  # states of torch's own generators, of each rank
+        self._rehearse()
+
+    @torch.no_grad()
+    def _rehearse(self) -> None:
+        """Take one image as far as the loss, before anything is written or replaced."""
+        images, targets = next(self.train.batches([[0]]))
+        self.model.eval()
+        self.criterion.eval()
+        with _fits_together(self.recipe):
+            with autocast(self.device):
+                logits = self.model(images)
+            self.criterion(logits.float(), targets)
+        self.criterion.train()
 
     def run(self, on_epoch: Callable[[Run], None] | None, save_minutes: float) -> None:
         """Train to the end, from wherever we are; the first process writes."""
