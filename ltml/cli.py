@@ -116,7 +116,7 @@ def train(
         run = fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
     else:
         run = go_on(resume, data=data, progress=not quiet)
-    if not Ranks.launched().first:
+    if not Ranks.launched().is_main:
         return
     record_features(run, data=data)
     draw([run], run.path / "figures")

@@ -171,14 +171,14 @@ def test_every_process_goes_on_with_its_own_random_state(tmp_path):
 
 def test_on_its_own_a_process_is_all_there_is():
     alone = Ranks.join("cpu")
-    assert (alone, alone.first) == (Ranks(0, 1), True)
+    assert (alone, alone.is_main) == (Ranks(0, 1), True)
     x = torch.arange(3.0)
-    assert torch.equal(alone.interleaved(x, 3), x)
-    assert alone.gathered("a") == ["a"]
-    assert torch.equal(alone.mean(x.clone()), x)
-    assert alone.told("a") == "a"
+    assert torch.equal(alone.all_gather_rows(x, 3), x)
+    assert alone.all_gather("a") == ["a"]
+    assert torch.equal(alone.all_reduce_mean(x.clone()), x)
+    assert alone.broadcast("a") == "a"
     model = nn.Linear(1, 1)
-    assert alone.shared(model) is model
+    assert alone.wrap(model) is model
     assert alone.device(torch.device("cpu")) == torch.device("cpu")
 
 

@@ -324,3 +324,70 @@ def test_accelerate(labels):
     two_epochs = [batch.tolist() for _ in range(2) for batch in loader]
     again = GroupSampler(labels, batch_size=12, groups=GROUPS)
     assert two_epochs == [*again, *again]
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_was_taken_of_an_epoch_leaves_the_next_whole(make, workers):
+    sampler, whole = make(), list(make(num_batches=35))
+    loader = DataLoader(torch.arange(60), batch_sampler=sampler, num_workers=workers)
+
+    def epoch(limit=7):
+        return [batch.tolist() for _, batch in zip(range(limit), loader, strict=False)]
+
+    next(iter(loader))
+    iter(sampler)  # of which nothing is taken: no epoch begins
+    assert epoch() == whole[7:14]
+    assert [epoch(5), epoch(5)] == [whole[14:19], whole[21:26]]
+    sampler.set_epoch(0)
+    assert epoch(3) == whole[:3]
+    sampler.set_epoch(0)
+    assert epoch() == whole[:7]
+    assert epoch() == whole[7:14]
+    assert sampler.state_dict()["batch"] == 14
+
+
+@pytest.mark.parametrize("position", [0, 7, 9, 13])
+def test_a_resumed_sampler_never_goes_back(make, position):
+    """Loaders that are new count from 0, loops from where they stopped."""
+    whole = list(make(num_batches=35))
+    state = make().state_dict(batch=position)
+    for first in {0, position // 7}:
+        sampler, at = make(), position - position % 7
+        sampler.load_state_dict(state)
+        for number in range(3):
+            sampler.set_epoch(first + number)
+            begin = position if number == 0 else at + 7 * number
+            assert list(sampler) == whole[begin : at + 7 * (number + 1)]
+    sampler.set_epoch(4)
+    assert list(sampler) == whole[28:]
+    sampler.load_state_dict(make().state_dict())
+    assert list(sampler) == whole[:7]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_states_under_accelerate_count_what_was_trained_on(make, processes):
+    data_loader = pytest.importorskip("accelerate.data_loader")
+    sampler = make(num_batches=8)
+    loader = data_loader.prepare_data_loader(
+        DataLoader(torch.arange(60), batch_sampler=sampler),
+        num_processes=processes,
+        process_index=0,
+        put_on_device=False,
+    )
+    found = [sampler.state_dict()["batch"] for _ in loader]
+    assert found == list(range(processes, 9, processes))
+    plain = [sampler.state_dict()["batch"] for _ in DataLoader(range(60), batch_sampler=sampler)]
+    assert plain == list(range(9, 17))
+
+
+def test_a_position_is_a_whole_number(make):
+    for wrong in (-1, 2.5, "next"):
+        with pytest.raises(InputError, match="epoch"):
+            make().set_epoch(wrong)
+        with pytest.raises(InputError, match="batch"):
+            make().state_dict(batch=wrong)
+
+
+def test_a_trainer_cannot_rebuild_a_sampler_without_its_options(make):
+    """Lightning rebuilds, in several processes, what has batch_size and drop_last, from these."""
+    assert not hasattr(make(), "drop_last")

@@ -56,8 +56,8 @@ class Ranks:
         return cls()
 
     @property
-    def first(self) -> bool:
-        """Whether this process is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this process is rank 0, the one that writes."""
         return self.rank == 0
 
     def device(self, device: torch.device) -> torch.device:
@@ -66,8 +66,8 @@ class Ranks:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return device
 
-    def shared(self, model: nn.Module) -> nn.Module:
-        """Wrap a model so that all processes step with the mean of their gradients."""
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Wrap a model in DistributedDataParallel, which averages gradients over processes."""
         if self.size == 1:
             return model
         device = next(model.parameters()).device
@@ -76,39 +76,39 @@ class Ranks:
         ids = [device] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
-    def mean(self, x: Tensor) -> Tensor:
+    def all_reduce_mean(self, x: Tensor) -> Tensor:
         """Average a tensor over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(x)
             x /= self.size
         return x
 
-    def gathered(self, value) -> list:
-        """Return the value of every process, in all of them."""
+    def all_gather(self, value) -> list:
+        """Return the objects of all processes, in rank order, in each of them."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def interleaved(self, rows: Tensor, count: int) -> Tensor:
+    def all_gather_rows(self, rows: Tensor, count: int) -> Tensor:
         """Put together rows ``rank, rank + size, ...`` of each process into all ``count`` rows."""
         if self.size == 1:
             return rows
         out = rows.new_empty(count, *rows.shape[1:])
-        for rank, part in enumerate(self.gathered(rows)):
+        for rank, part in enumerate(self.all_gather(rows)):
             out[rank :: self.size] = part
         return out
 
-    def told(self, value):
-        """Return the first process's value in all of them."""
+    def broadcast(self, value):
+        """Return the object of rank 0 in all processes."""
         if self.size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box)
         return box[0]
 
-    def wait(self) -> None:
-        """Wait for the others."""
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()

@@ -1,6 +1,7 @@
 """Which images go into a batch: as they come, class by class, or balanced group by group."""
 
 import math
+import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from ltml.core.seeding import generator
 _BLOCK = 2**15  # images sampled in one go: a batch of 64 alone would be all overhead
 
 AtLeast1 = Annotated[int, Bounds("[1, 1e12]")]
+_POSITION = Annotated[int, Bounds("[0, inf)")]
 
 
 @dataclass(eq=False, repr=False)
@@ -27,18 +29,31 @@ class Sampler(ABC):
     """Iterate batches of image indices, as ``DataLoader(dataset, batch_sampler=sampler)`` wants.
 
     Batch ``b`` is a function of ``(seed, b)`` alone, so a training that stops goes on exactly where
-    it was, and ranks agree without talking to each other. One iteration is one epoch; the next has
-    fresh batches. In the middle of an epoch (a state was loaded, or an iteration broken off), it
-    yields what is left of it. The workers of a ``DataLoader`` read ahead: with them, save the state
-    between epochs.
+    it was, and ranks agree without talking to each other.
+
+    **Epochs.** ``iter()`` begins the epoch that was set by :meth:`set_epoch`, from its first batch
+    and whatever was taken before; without a call, each iteration begins the next epoch, however
+    much of the last one was taken. An epoch always has ``len(sampler)`` batches, but for the one in
+    which a loaded state lies: the first iteration after :meth:`load_state_dict` yields what is left
+    of it.
+
+    **States.** A state counts the batches that were trained on: all that were handed out, the one
+    in use among them, less those that accelerate's loader has fetched ahead. The workers of a
+    ``DataLoader`` also read ahead, which no sampler can see; with them, save between epochs, or
+    give :meth:`state_dict` the number of batches trained on.
+
+    **Several processes.** Give each its ``rank`` and the ``world_size``, and keep a trainer from
+    sharding once more: ``Trainer(use_distributed_sampler=False)`` in Lightning (which refuses this
+    sampler otherwise). accelerate's ``prepare`` shards by itself: leave ``world_size`` at 1 there,
+    and ``batch_size`` is that of one process.
 
     Args:
         labels: :class:`LabelMatrix`, or ``(N, C)`` of 0 and 1: array, tensor or sparse matrix.
         batch_size: images in a batch, over all ranks.
         num_batches: batches in an epoch. Default: ``ceil(N / batch_size)``.
         seed: seed of the training.
-        rank, world_size: number of this process, and of processes; each yields every
-            ``world_size``-th index of the same global batch.
+        rank: number of this process; it yields every ``world_size``-th index of a batch.
+        world_size: number of processes.
         groups: name -> class indices, to balance or to audit. Default: ``labels.groups()``.
 
     Raises:
@@ -74,6 +89,8 @@ class Sampler(ABC):
         self.shares: dict[str, float] = {}
         self.report: list[str] = []  # what could not be balanced
         self.batch = 0  # number of the next batch
+        self._begun: int | None = None  # epoch of the last iteration, if it set the position
+        self._resumed = False
         self._batches_per_block = max(1, _BLOCK // self.batch_size)
         self._block = self._pass = (None, None)
 
@@ -119,14 +136,28 @@ class Sampler(ABC):
         return self.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        for _ in range(self.num_batches - self.batch % self.num_batches):
-            self.batch += 1  # first, so that a state saved while a batch is in use lies behind it
-            yield self.indices(self.batch - 1).tolist()
+        self.batch = self._start()
+        self._begun = self.batch // self.num_batches
+        for batch in range(self.batch, (self._begun + 1) * self.num_batches):
+            self.batch = batch + 1  # first: a state saved while the batch is in use lies behind it
+            yield self.indices(batch).tolist()
+
+    def _start(self) -> int:
+        """Batch with which the next iteration begins."""
+        return self.batch if self._begun is None else (self._begun + 1) * self.num_batches
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration that of an epoch; in the middle of this epoch, stay there."""
-        if self.batch // self.num_batches != epoch:
-            self.batch = epoch * self.num_batches
+        """Choose the epoch that the next iteration begins.
+
+        After a state was loaded, the epoch in which it lies is gone on with, and an earlier one
+        leaves the position alone: loaders such as accelerate's count from 0 in every process. Load
+        an earlier state to go back.
+        """
+        epoch = fitted("epoch", epoch, _POSITION)
+        next_epoch = self._start() // self.num_batches
+        if self._resumed and (epoch < next_epoch or (epoch == next_epoch and self._begun is None)):
+            return
+        self.batch, self._begun = epoch * self.num_batches, None
 
     def audit(self, draws: int = 0) -> Audit:
         """Say what this sampler yields; see :func:`ltml.core.audit.audit`."""
@@ -144,9 +175,29 @@ class Sampler(ABC):
             "labels": f"{matrix.shape[0]} x {matrix.shape[1]}, crc32 {content:08x}",
         }
 
-    def state_dict(self) -> dict:
-        """Return the position, and what identifies the sequence it is a position in."""
-        return {**self._identity(), "batch": self.batch}
+    def state_dict(self, *, batch: int | None = None) -> dict:
+        """Return the position, and what identifies the sequence it is a position in.
+
+        Args:
+            batch: number of batches trained on since the first, where only the loop knows it;
+                default: those handed out, less what accelerate has fetched ahead.
+        """
+        if batch is None:
+            batch = self.batch - self._fetched_ahead()
+        return {**self._identity(), "batch": fitted("batch", batch, _POSITION)}
+
+    def _fetched_ahead(self) -> int:
+        """Batches that an iteration of accelerate's loader holds beyond the one in use."""
+        if "accelerate" not in sys.modules or self._begun is None:
+            return 0
+        from accelerate.state import GradientState
+
+        loader = GradientState().active_dataloader
+        batches = getattr(loader, "batch_sampler", None)
+        shards = getattr(batches, "batch_sampler", None) is self  # one batch for every process
+        if not (shards or batches is self) or GradientState().end_of_dataloader:
+            return 0
+        return batches.num_processes if shards and not batches.split_batches else 1
 
     def load_state_dict(self, state: dict) -> None:
         """Go to a position in the same sequence of batches; the number of ranks may differ.
@@ -160,8 +211,8 @@ class Sampler(ABC):
                     f"state holds {name} {state.get(name)!r}, this sampler has {value!r}; "
                     "resume with the settings and data of the saved training"
                 )
-        kind = Annotated[int, Bounds("[0, inf)")]
-        self.batch = fitted("batch", state.get("batch"), kind, where="state: ")
+        self.batch = fitted("batch", state.get("batch"), _POSITION, where="state: ")
+        self._begun, self._resumed = None, True
 
 
 class UniformSampler(Sampler):

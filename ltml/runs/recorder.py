@@ -115,7 +115,7 @@ class Recorder:
         self.images: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
 
     def __enter__(self) -> "Recorder":
-        if self.ranks.first:
+        if self.ranks.is_main:
             check_folder(self.out, overwrite=self.overwrite)
             self._claim = claimed(self.out)
             self._claim.__enter__()
@@ -123,7 +123,7 @@ class Recorder:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if self.ranks.first:
+        if self.ranks.is_main:
             try:
                 if kind is None:
                     self.finish()
@@ -200,7 +200,7 @@ class Recorder:
             self.keep_scores("val", val_scores, val_targets, val_images, logits=logits)
         groups = self.labels.groups()
         steps, device = self.step - self._ended_at, self.ledger.sums.device
-        loss = self.ranks.mean(
+        loss = self.ranks.all_reduce_mean(
             torch.as_tensor(self._loss, dtype=torch.float32, device=device)
         ).item()
         loss = loss / steps if steps else math.nan
@@ -209,7 +209,7 @@ class Recorder:
         if val_scores is not None:
             val = average_precision(val_scores, val_targets)
             row |= {f"val_{name}": value for name, value in group_map(val, groups).items()}
-        self.ranks.mean(self.ledger.sums)
+        self.ranks.all_reduce_mean(self.ledger.sums)
         self.ledger.sums[3:] /= self.ranks.size  # of squares, which DDP's mean makes smaller twice
         record = self.ledger.read()
         self._metrics.append(row)
@@ -222,7 +222,7 @@ class Recorder:
             self._interference.append((record.norms, record.cosines))
         self._loss, self._ended_at = 0.0, self.step
         self.seconds = time.perf_counter() - self._began
-        if self.ranks.first:
+        if self.ranks.is_main:
             metrics, per_class = self.tables()
             write_csv(self.out / "metrics.csv", metrics)
             write_csv(self.out / "per_class.csv", per_class)
@@ -258,7 +258,7 @@ class Recorder:
             names, files = images, [str(Path(n).absolute()) if is_file(n) else "" for n in images]
         if len(names) != len(z):
             raise InputError(f"{len(names)} images for {len(z)} rows of scores; give one each")
-        if self.ranks.first:
+        if self.ranks.is_main:
             if logits is None:
                 logits = z.min(initial=0) < 0 or z.max(initial=0) > 1
             z = z if logits else kept.logit(z)
@@ -291,7 +291,7 @@ class Recorder:
         row = self._stages.setdefault(classifier, {"class": self.labels.class_names})
         row |= {"group": self.labels.group_of_class(), "count": self.labels.counts}
         row[column] = average_precision(scores, targets)
-        if self.ranks.first:
+        if self.ranks.is_main:
             tables = {name: pd.DataFrame(row) for name, row in self._stages.items()}
             stages = pd.concat(tables, names=["classifier", None]).reset_index(level=0)
             write_csv(self.out / "stages.csv", stages)

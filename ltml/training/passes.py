@@ -46,7 +46,7 @@ def evaluate(
                 scores.append([head(feature_map.float()) for head in heads])
     model.train(training)
     parts = [torch.cat(part).cpu() for part in zip(*scores, strict=True)]
-    return [ranks.interleaved(part, len(loader.split)) for part in parts]
+    return [ranks.all_gather_rows(part, len(loader.split)) for part in parts]
 
 
 @torch.no_grad()
@@ -77,5 +77,5 @@ def pooled_features(
             features.append(found.float().mean((3, 4)))
             maps.append(found[part % every == 0, 0])  # the same ones for any number of ranks
     model.train(training)
-    maps = torch.cat([part.to(loader.device) for part in ranks.gathered(torch.cat(maps))])
-    return ranks.interleaved(torch.cat(features).cpu(), count), maps
+    maps = torch.cat([part.to(loader.device) for part in ranks.all_gather(torch.cat(maps))])
+    return ranks.all_gather_rows(torch.cat(features).cpu(), count), maps

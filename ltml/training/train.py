@@ -100,18 +100,18 @@ def fit(
         how = f"{recipe.sampler}-{recipe.loss}" if recipe.steps != 0 else recipe.backbone
         stem = f"{recipe.data}-{how.replace('/', '-')}-seed{recipe.seed}"
         names = (Path("runs") / (stem + (f"-{n}" if n > 1 else "")) for n in count(1))
-        out = ranks.told(next(name for name in names if not name.exists()))
+        out = ranks.broadcast(next(name for name in names if not name.exists()))
     out = Path(out)
-    if ranks.first:
+    if ranks.is_main:
         check_folder(out, overwrite=overwrite)
     data = load_data(recipe) if data is None else held_out(recipe, data)
-    recipe, data = _frozen(recipe, data, progress and ranks.first)
+    recipe, data = _frozen(recipe, data, progress and ranks.is_main)
     training = Training(completed(recipe, data.train), data, out, ranks, progress)
-    with claimed(out) if ranks.first else nullcontext():
-        if ranks.first:
+    with claimed(out) if ranks.is_main else nullcontext():
+        if ranks.is_main:
             training.recorder.begin()
         training.run(on_epoch, save_minutes)
-    ranks.wait()
+    ranks.barrier()
     return Run.load(out)
 
 
@@ -185,19 +185,19 @@ def resume(
     recipe.check()
     ranks = Ranks.join(recipe.device)
     data = load_data(recipe) if data is None else held_out(recipe, data)
-    _, data = _frozen(recipe, data, progress and ranks.first)
+    _, data = _frozen(recipe, data, progress and ranks.is_main)
     training = Training(recipe, data, out, ranks, progress)
     if training.recorder.config["data"] != config["data"]:
         raise InputError(
             f"run {str(out)!r} was trained on other data than these ({data.name!r}); give the data "
             "it began with"
         )
-    with claimed(out) if ranks.first else nullcontext():
+    with claimed(out) if ranks.is_main else nullcontext():
         state = load_checkpoint(out)
         if state is not None:
             training.load_state_dict(state)
         training.run(on_epoch, save_minutes)
-    ranks.wait()
+    ranks.barrier()
     return Run.load(out)
 
 
@@ -230,7 +230,7 @@ class Training:
 
     def __init__(self, recipe: Recipe, data: LongTailData, out: Path, ranks: Ranks, progress: bool):
         self.recipe, self.data, self.out, self.ranks = recipe, data, out, ranks
-        self.progress = progress and ranks.first
+        self.progress = progress and ranks.is_main
         self.device = ranks.device(choose_device(recipe.device))
         labels = training_labels(recipe, data.train.labels)
         if recipe.keep == "best" and data.val is None:
@@ -239,7 +239,7 @@ class Training:
         per_epoch = math.ceil(len(labels) / recipe.batch_size)
         self.steps = steps_of(recipe, data.train)
         self.ends = [*range(per_epoch, self.steps, per_epoch), self.steps]
-        if self.steps < recipe.warmup and ranks.first:
+        if self.steps < recipe.warmup and ranks.is_main:
             log.warning(
                 "%d steps end before the warm-up of %d does: give more epochs, or a shorter warmup",
                 *(self.steps, recipe.warmup),
@@ -318,7 +318,7 @@ class Training:
                 torch.set_rng_state(state[0])
                 if cuda and len(state) > 1:
                     torch.cuda.set_rng_state(state[1], self.device)
-            model = ranks.shared(self.model)
+            model = ranks.wrap(self.model)
             if recipe.compile:
                 model = torch.compile(model)
             # A batch and its random views are functions of (seed, step, rank) alone.
@@ -350,7 +350,7 @@ class Training:
                     )
                     saved = time.monotonic()
                     self.save()
-                    if on_epoch is not None and ranks.first:
+                    if on_epoch is not None and ranks.is_main:
                         on_epoch(self.recorder.run())
             self.finish()
 
@@ -462,7 +462,7 @@ class Training:
 
     def finish(self) -> None:
         """Write weights and summary, and drop the checkpoints."""
-        if not self.ranks.first:
+        if not self.ranks.is_main:
             return
         if self.bank:
             self.model = Classifier(self.bank.backbone, self.model.head)
@@ -476,8 +476,8 @@ class Training:
         """Write a checkpoint; nothing broken takes the place of what is whole."""
         self.check()
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        random = self.ranks.gathered([torch.get_rng_state(), *cuda])  # one of each rank
-        if self.ranks.first:
+        random = self.ranks.all_gather([torch.get_rng_state(), *cuda])  # one of each rank
+        if self.ranks.is_main:
             save_checkpoint(self.out, {**self.state_dict(), "random": random})
 
     def state_dict(self) -> dict:
