@@ -1,6 +1,7 @@
-"""A validation split cut out of the training split, with every class's share."""
+"""A validation split cut out of the training split, with its fraction of every class."""
 
 import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,22 +13,25 @@ from ltml.core.labels import LabelMatrix
 from ltml.data.splits import LongTailData
 
 _LOG = logging.getLogger(__name__)
+_MOST = 1.25  # images held out, as a multiple of what was asked for
 _NOISE = 0.1  # seeds give unrelated splits, and no class misses its share by an image
 
 
 def holdout_split(labels, share: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Split images in two so that each side has its share of every class.
+    """Split images in two so that each side has its fraction of every class.
 
     Iterative stratification: the images of the class with fewest images left are dealt out first,
-    so that commoner classes can make up for it. A class of at least two images is on both sides.
-    Where no split has all such classes on both sides (three classes, each on two of three images),
-    as many as possible are, and the others are logged as a warning. The image of a class of one is
-    for training.
+    so that commoner classes can make up for it. A class of at least two images is on both sides,
+    unless that takes more than a quarter more images than asked for (of a hundred classes of two
+    images each, a tenth has twenty images, not a hundred) or no split can do it (three classes,
+    each on two of three images). Then as many as possible are, and one warning names the others,
+    which are for training. The image of a class of one is for training. Unknown labels are no
+    positives.
 
     Args:
         labels: ``(N, C)`` LabelMatrix, or what one can be made of.
-        share: of the images to hold out, between 0 and 1.
-        seed: of the choice among equal images.
+        share: fraction of the images to hold out, between 0 and 1.
+        seed: seed of the choice among equal images.
 
     Returns:
         Indices of the images to train on, and of those held out, ascending.
@@ -66,19 +70,34 @@ def holdout_split(labels, share: float, *, seed: int = 0) -> tuple[np.ndarray, n
     rest = rng.permutation(np.flatnonzero(~dealt))  # without labels
     held[rest[: max(0, round(share * len(labels)) - held.sum())]] = True
 
-    def failed() -> np.ndarray:
-        return np.flatnonzero((val < least) | (val > most))
-
-    if len(failed()):
-        held = _repair(matrix, held, least, most)
-        val = labels.subset(held).counts
-        names = ", ".join(labels.class_names[c] for c in failed())
-        if names:
-            _LOG.warning("no split has all classes on both sides; these are on one: %s", names)
+    most_images = max(1, math.ceil(_MOST * share * len(labels)))
+    if held.sum() > most_images:
+        held = _fewer(labels, held, most_images, rng)
+        val = held @ matrix
+    if ((val < least) | (val > most)).any():
+        held = _repair(matrix, held, least, most, most_images)
+        val = held @ matrix
+    if len(failed := np.flatnonzero((val < least) | (val > most))):
+        names = ", ".join(labels.class_names[c] for c in failed[:5])
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        _LOG.warning(
+            "%d of %d classes are on one side only, since %d images (%.3g %%) are held out: %s%s",
+            *(len(failed), labels.num_classes, held.sum(), 100 * held.mean(), names, more),
+        )
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _repair(matrix, held: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
+def _fewer(labels: LabelMatrix, held: np.ndarray, most: int, rng: np.random.Generator):
+    """Give images back to training, those of the rarest classes first."""
+    counts, images = labels.counts, np.flatnonzero(held)
+    rarest = [counts[labels[i]].min(initial=len(labels)) for i in images]
+    order = np.lexsort([rng.random(len(images)), rarest])
+    held = held.copy()
+    held[images[order[: len(images) - most]]] = False
+    return held
+
+
+def _repair(matrix, held: np.ndarray, least: np.ndarray, most: np.ndarray, most_images: int):
     """Move the fewest images by which as many classes as possible have least to most held out."""
     val = held @ matrix
     rare = (val < least) | (val > most) | (matrix.sum(axis=0) < 20)
@@ -86,9 +105,11 @@ def _repair(matrix, held: np.ndarray, least: np.ndarray, most: np.ndarray) -> np
     part, now = matrix[images].T, held[images].astype(float)
     C, n = part.shape
     least, most = least - (val - part @ now), most - (val - part @ now)
+    total = np.concatenate([np.ones(n), np.zeros(C)])
     bounds = [
         LinearConstraint(hstack([part, eye_array(C)]), least, np.inf),
         LinearConstraint(hstack([part, -eye_array(C)]), -np.inf, most),
+        LinearConstraint(total, -np.inf, max(most_images - held.sum() + now.sum(), now.sum())),
     ]
     # x (n,) of 0 and 1, and by how much each class may miss its bounds, which costs more than any x
     cost = np.concatenate([1 - 2 * now, np.full(C, n + 1.0)])
@@ -98,9 +119,16 @@ def _repair(matrix, held: np.ndarray, least: np.ndarray, most: np.ndarray) -> np
     found = milp(
         cost, integrality=whole, bounds=Bounds(0, upper), constraints=bounds, options=limit
     )
-    held = held.copy()
-    held[images] = now if found.x is None else found.x[:n] > 0.5
-    return held
+    if found.x is None:
+        return held
+    moved = held.copy()
+    moved[images] = found.x[:n] > 0.5
+
+    def served(side: np.ndarray) -> int:  # out of time, what was found may be worse
+        val = side @ matrix
+        return np.count_nonzero((val > 0) & (val < matrix.sum(axis=0)))
+
+    return moved if served(moved) >= served(held) else held
 
 
 def with_holdout(data: LongTailData, share: float, *, seed: int = 0) -> LongTailData:
