@@ -233,12 +233,13 @@ def predict(
     loaded = Run.load(run)
     if csv is not None:
         names = loaded.config["data"]["class_names"]
-        last = "labels" if "labels" not in names else "predicted_labels"
-        check_replaceable(csv, _header(["image", *names, last], len(names) + 2))
+        first, last = _column("image", "file", names), _column("labels", "predicted", names)
+        check_replaceable(csv, _header([first, *names, last], len(names) + 2))
     least = loaded.threshold_of_class(thresholds)
     table = loaded.predict(images, device=device, progress=not quiet)
     if csv is not None:
-        _write_table(csv, table.assign(**{last: loaded.labels(table, thresholds)}).reset_index())
+        labels = loaded.labels(table, thresholds)
+        _write_table(csv, table.rename_axis(first).assign(**{last: labels}).reset_index())
     for name, row in table.dropna().iterrows():
         best = row.nlargest(top)
         marks = dict(zip(table, row >= least, strict=True))
@@ -361,6 +362,13 @@ def _write_table(path: Path, table) -> None:
     check_replaceable(path, _header(table.columns))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, table)
+
+
+def _column(name: str, other: str, names: Sequence[str]) -> str:
+    """Call a column what no class is called."""
+    while name in names:
+        name = f"{other}_{name}"
+    return name
 
 
 def _header(columns: Sequence[str], first: int = 2) -> str:

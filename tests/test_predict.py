@@ -55,14 +55,24 @@ def test_the_model_takes_images_as_people_have_them(run, tiny, expected):
             assert torch.allclose(model(given), expected[:4], atol=1e-5)
         assert torch.allclose(model(images[0]), expected[:1], atol=1e-5)
         large = torch.nn.functional.interpolate(images.float() / 255, scale_factor=3)
+        large = (255 * large).round() / 255
         small = [  # as Pillow resizes each channel
-            [Image.fromarray(c.numpy()).resize((24, 24), Image.Resampling.BILINEAR) for c in image]
-            for image in large
+            [
+                Image.fromarray(c.byte().numpy()).resize((24, 24), Image.Resampling.BILINEAR)
+                for c in image
+            ]
+            for image in (255 * large).round()
         ]
         small = torch.tensor(np.array([[np.asarray(c) for c in image] for image in small]))
-        assert torch.allclose(model(large), model(small), atol=1e-4)
-    with pytest.raises(InputError, match=r"shape \(2, 1, 8, 8\)"):
-        model(torch.zeros(2, 1, 8, 8))
+        assert torch.equal(model(large), model(small))
+    with pytest.raises(InputError, match=r"shape is \(5, 8, 8\)"):
+        model(torch.zeros(2, 5, 8, 8))
+
+
+def test_gradients_reach_the_pixels(run, tiny):
+    images = (tiny.test.images[:2].float() / 255).requires_grad_()
+    run.model()(images).sum().backward()
+    assert images.grad.abs().sum() > 0
 
 
 def test_arrays_tensors_and_pictures_are_scored(run, tiny, expected):

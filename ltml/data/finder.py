@@ -9,9 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from ltml.core.errors import InputError
 from ltml.core.files import quote
+from ltml.data.image import IMAGE_SUFFIXES
 
-_SUFFIXES = "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm avif jp2"
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 # What a name may end with besides: of the originals that images were made from.
 _ENDINGS = IMAGE_SUFFIXES | {".dcm", ".dicom"}
 _ALIKE = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}

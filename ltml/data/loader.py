@@ -1,16 +1,13 @@
 """Batches on the device: images decoded once, kept as bytes where they fit, augmented in place."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
@@ -20,6 +17,7 @@ from ltml.core.errors import InputError
 from ltml.core.options import choose
 from ltml.core.seeding import generator
 from ltml.data.augment import AUGMENTATIONS
+from ltml.data.image import read_image, square
 from ltml.data.splits import LongTailData, Split
 
 # ImageNet's statistics, which torchvision's weights expect.
@@ -27,44 +25,21 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREFETCH = 4  # batches decoded ahead where images do not fit in memory
 
 
-def decode_image(source: Path | Image.Image, size: int) -> Tensor:
-    """Read an image upright, as RGB, squeezed to a square, which keeps every object in view.
+def decode_image(source, size: int, name: str | None = None) -> Tensor:
+    """Read an image of any kind by the rule of :mod:`ltml.data.image`, squeezed to a square.
 
     Args:
-        source: a PIL image or an image file; greyscale, palette, CMYK, 16-bit, rotated ones too.
+        source: a file, PIL image, array or tensor.
         size: side of the result in pixels.
+        name: what messages call it.
 
     Returns:
         uint8 ``(3, size, size)``.
 
     Raises:
-        InputError: naming the file, if it is missing or broken.
+        InputError: naming it, if it is missing, broken, or no image.
     """
-    opened = isinstance(source, Image.Image)
-    try:
-        with nullcontext(source) if opened else Image.open(source) as image:
-            if not opened:
-                image.draft("RGB", (size, size))  # lets JPEG decode at a fraction of its size
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I") or image.mode == "F":
-                image = _in_8_bits(image)
-            if image.mode == "P":
-                image = image.convert("RGBA")  # else Pillow warns of a transparent palette
-            image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-    except Exception as error:  # Pillow raises many kinds over damaged files
-        reason = str(error) or type(error).__name__
-        raise InputError(
-            f"image {str(source)!r} cannot be decoded ({reason}); replace it, or leave it out"
-        ) from error
-
-
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey, which Pillow would clip to 255."""
-    pixels = np.asarray(image)
-    if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError("its pixels are not of 8 or 16 bits")
-    return Image.fromarray((pixels.astype(np.float32) / 257).astype(np.uint8))
+    return torch.from_numpy(square(read_image(source, name), size)).permute(2, 0, 1).contiguous()
 
 
 class Loader:
@@ -122,9 +97,7 @@ class Loader:
         self.split, self.image_size, self.device = split, image_size, torch.device(device)
         self.workers, self.broken = workers or cores(), broken
         # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
-        self.maps = isinstance(split.images, Tensor) and split.images.is_floating_point()
-        if self.maps and split.images.ndim != 5:
-            raise InputError("images are floating-point; give uint8, which ltml scales itself")
+        self.maps = isinstance(split.images, Tensor) and split.images.ndim == 5
         size = split.images.nbytes if self.maps else len(split) * 3 * image_size**2
         self.keep = keep or _where_it_fits(size, self.device)
         if self.maps and self.keep == "files":
@@ -137,7 +110,8 @@ class Loader:
 
     def _decode_all(self, progress: bool) -> Tensor:
         images, size = self.split.images, self.image_size
-        if self.maps or (isinstance(images, Tensor) and images.shape[-2:] == (size, size)):
+        ready = isinstance(images, Tensor) and images.dtype == torch.uint8
+        if self.maps or (ready and images.shape[1:] == (3, size, size)):
             return images
         out = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
         bar = tqdm(total=len(images), desc="decode", unit="img", disable=not_shown(progress))
@@ -227,11 +201,10 @@ class Loader:
             pool.shutdown(cancel_futures=True)  # do not decode the rest to report one
 
     def _one(self, i: int) -> Tensor:
-        image, size = self.split.images[i], self.image_size
-        if isinstance(image, Tensor):
-            return v2.functional.resize(image, [size, size])
+        image, size, ids = self.split.images[i], self.image_size, self.split.ids
+        name = None if isinstance(image, str | os.PathLike) else repr(str(ids[i]))
         try:
-            return decode_image(image, size)
+            return decode_image(image, size, name)
         except InputError as error:
             if self.broken is None:
                 raise

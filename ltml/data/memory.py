@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from torch.utils.data import Subset
 
 from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.labels import LabelMatrix
 from ltml.data.folder import find_images
+from ltml.data.image import read_image
 from ltml.data.splits import Split
 from ltml.data.tables import Table, join_rows, read_cells, read_columns
 
@@ -46,6 +46,7 @@ def from_frame(
     Example:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
+        >>> from PIL import Image
         >>> for file in ("1.png", "2.png"):
         ...     Image.new("RGB", (8, 8)).save(Path(folder.name, file))
         >>> df = pd.DataFrame({"path": ["1.png", "2.png"], "labels": [["cat", "dog"], ["cat"]]})
@@ -92,14 +93,7 @@ class DatasetImages(Sequence):
     def __getitem__(self, i):
         if not isinstance(i, int | np.integer):
             return DatasetImages(self.dataset, self.key, self.index[i])
-        image = self.dataset[int(self.index[i])][self.key]
-        kind = str(getattr(image, "dtype", type(image).__name__))
-        if not isinstance(image, Image.Image) and kind != "torch.uint8":
-            raise InputError(
-                f"image {i} of the data set is of type {kind}; give the data set without a "
-                "transform, so that it yields PIL images: ltml resizes and normalises them"
-            )
-        return image
+        return self.dataset[int(self.index[i])][self.key]
 
 
 def from_dataset(
@@ -125,6 +119,7 @@ def from_dataset(
         InputError: naming the item from 0, if it cannot be read.
 
     Example:
+        >>> from PIL import Image
         >>> photo = Image.new("RGB", (8, 8))
         >>> split = from_dataset([(photo, [0, 1]), (photo, [1])], class_names=["cat", "dog"])
         >>> split.labels.counts
@@ -159,7 +154,12 @@ def from_dataset(
     table = Table("data set", [f"item {i}" for i in ids], ids)
     _, matrix = _read_labels(table, targets, class_names, separator)
     pictures = DatasetImages(dataset, images)
-    pictures[0]  # a wrong type shows here
+    try:
+        read_image(pictures[0], "0 of the data set")  # a transform that normalises shows here
+    except InputError as error:
+        raise InputError(
+            f"{error}: give the data set without a transform that normalises"
+        ) from error
     return Split(pictures, matrix, ids)
 
 

@@ -23,7 +23,8 @@ class Split:
     """Hold one split of a data set: images and their labels.
 
     Args:
-        images: uint8 tensor ``(N, 3, H, W)``, or a sequence of ``N`` image files or PIL images.
+        images: uint8 tensor ``(N, 3, H, W)``, or a sequence of ``N`` image files, PIL images,
+            arrays or tensors; see :mod:`ltml.data.image`.
         labels: ``(N, C)``.
         ids: ``N`` names by which messages and reports call the images.
 

@@ -297,9 +297,9 @@ class Run:
     def model(self, *, device: str = "cpu") -> "ImageModel":
         """Return the trained network, ready for images as people have them.
 
-        It takes uint8 images, or float ones in [0, 1], of any size: ``(B, 3, H, W)`` or
-        ``(3, H, W)``. It resizes and normalises them as in training, and returns logits
-        ``(B, C)``, classes in the order of ``config["data"]["class_names"]``.
+        It takes tensors ``(B, 3, H, W)``, uint8 or float in [0, 1], of any size, and images of
+        any other kind (:mod:`ltml.data.image`). It resizes and normalises them as in training, and
+        returns logits ``(B, C)``, classes in the order of ``config["data"]["class_names"]``.
 
         Raises:
             InputError: if the weights are missing, damaged or of another network.
@@ -319,8 +319,9 @@ class Run:
         """Return each image's probability of each class.
 
         Args:
-            images: a path, a folder (its image files, in sorted order), an array or PIL image; or
-                several of them; or a :class:`~ltml.Split`.
+            images: a path, a folder (its image files, in sorted order), a PIL image, an array or
+                tensor (see :mod:`ltml.data.image`); or several of them; or a
+                :class:`~ltml.Split`.
             device: auto (cuda, else mps, else cpu), or a torch device.
             batch_size: images at a time.
             progress: show a progress bar.

@@ -1,7 +1,8 @@
 """Use a trained network: images as people have them in, probabilities out."""
 
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +17,13 @@ from tqdm.auto import tqdm
 from ltml.core.devices import choose_device
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
-from ltml.data.loader import Loader, not_shown
+from ltml.data.image import IMAGE_SUFFIXES, each_image, read_image
+from ltml.data.loader import Loader, decode_image, not_shown
 from ltml.data.splits import Split
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.training.network import Classifier, build_model, own_size
 
 log = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 class ImageModel(nn.Module):
@@ -43,23 +43,36 @@ class ImageModel(nn.Module):
             value = torch.tensor(getattr(classifier.backbone, name)).view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(B, C)`` of images ``(B, 3, H, W)`` or ``(3, H, W)``.
+    def forward(self, images) -> Tensor:
+        """Return logits ``(B, C)`` of images.
 
         Args:
-            images: uint8, or float in [0, 1]; of any height and width.
+            images: tensor ``(B, 3, H, W)``, uint8 or float in [0, 1], of any height and width; or
+                an image or images of any other kind, see :mod:`ltml.data.image`. Floats count at
+                8 bits, as everywhere, but where a gradient of theirs is wanted.
         """
-        if images.ndim not in (3, 4) or images.shape[-3] != 3:
-            raise InputError(
-                f"images have shape {tuple(images.shape)}; give (B, 3, H, W) or (3, H, W), RGB"
-            )
-        images = images if images.ndim == 4 else images.unsqueeze(0)
-        size = [self.image_size, self.image_size]
-        if list(images.shape[-2:]) != size:
-            images = v2.functional.resize(images, size, antialias=True)
-        images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        images = self.read(images).to(self.mean.device)
+        images = images.float() / 255 if images.dtype == torch.uint8 else images
         images = (images - self.mean) / self.std
         return self.classifier(images.contiguous(memory_format=torch.channels_last))
+
+    def read(self, images) -> Tensor:
+        """Bring images to uint8 ``(B, 3, S, S)``; floats that need a gradient stay what they are,
+        resized."""
+        size = self.image_size
+        if isinstance(images, Tensor):
+            if images.dtype == torch.uint8 and images.shape[1:] == (3, size, size):
+                return images
+            if images.requires_grad and images.ndim in (3, 4) and images.shape[-3] == 3:
+                images = images if images.ndim == 4 else images.unsqueeze(0)
+                return v2.functional.resize(images, [size, size], antialias=True).float()
+        found = [
+            decode_image(image, size, f"{number} of the batch")
+            for number, image in enumerate(each_image(images))
+        ]
+        if not found:
+            raise InputError("the batch holds no image; give at least one")
+        return torch.stack(found)
 
 
 def load_model(run, *, device: str = "cpu") -> ImageModel:
@@ -129,62 +142,66 @@ def predict(
 
 def _as_split(images, class_names: tuple[str, ...]) -> Split:
     """Make a split, without labels, of whatever images people have."""
-    if isinstance(images, str | Path | Image.Image | np.ndarray):
-        images = [images]
-    if isinstance(images, Tensor):
-        images = images if images.ndim == 4 else images.unsqueeze(0)
-        items, ids = _in_bytes(images), range(len(images))
-    else:
-        items, ids = [], []
-        for number, item in enumerate(images):
-            if isinstance(item, str | Path) and Path(item).is_dir():
-                found = sorted(
-                    p for p in Path(item).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES
-                )
-                if not found:
-                    raise InputError(f"{str(item)!r} holds no image file; give another folder")
-                items += found
-                ids += found
-            else:
-                path = isinstance(item, str | Path)
-                if path and not Path(item).exists():
-                    raise InputError(f"{str(item)!r} does not exist; give image files or folders")
-                items.append(Path(item) if path else _as_picture(item))
-                ids.append(item if path else number)
-    if not len(items):
+    items, ids, folders, left_out = [], [], [], Counter()
+    for number, item in enumerate(each_image(images)):
+        if not isinstance(item, str | Path):
+            # Files and pictures are decoded when their turn comes; arrays may be views of one that
+            # changes, and what is wrong with one is most likely wrong with all.
+            lazy = isinstance(item, Image.Image | Mapping)
+            items.append(item if lazy else read_image(item, f"{number} of those given"))
+            ids.append(number)
+            continue
+        path = Path(item)
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+            found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+            left_out.update(p.suffix for p in files if p.suffix.lower() not in IMAGE_SUFFIXES)
+            if not found:
+                raise InputError(f"{str(item)!r} holds no image file; give another folder")
+            items += found
+            ids += found
+            folders.append(str(item))
+        elif not path.exists():
+            raise InputError(f"{str(item)!r} does not exist; give image files or folders")
+        else:
+            items.append(path)
+            ids.append(item)
+    if not items:
         raise InputError("no image was given; give paths, a folder, or images")
+    if left_out:
+        kinds = ", ".join(f"{n} {end or 'without ending'}" for end, n in left_out.most_common(5))
+        log.warning(
+            "%s: %d files that are no images by their names were left out (%s)",
+            *(", ".join(folders), left_out.total(), kinds),
+        )
     labels = LabelMatrix.from_lists([[]] * len(items), class_names)
     return Split(items, labels, [str(name) for name in ids])
 
 
-def _as_picture(image) -> Image.Image:
-    """Make a picture of an array ``(H, W, 3)``, a tensor ``(3, H, W)`` or a PIL image."""
-    if isinstance(image, Image.Image):
-        return image
-    if isinstance(image, Tensor):
-        return v2.functional.to_pil_image(_in_bytes(image))
-    return Image.fromarray(_in_bytes(torch.tensor(np.asarray(image))).numpy())
+class _Program(nn.Module):
+    """What is exported: from floats in [0, 1] at the network's own size to logits."""
 
+    def __init__(self, model: ImageModel):
+        super().__init__()
+        self.classifier, self.image_size = model.classifier, model.image_size
+        self.register_buffer("mean", model.mean)
+        self.register_buffer("std", model.std)
 
-def _in_bytes(images: Tensor) -> Tensor:
-    if not images.is_floating_point():
-        return images
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):  # NaN fails as well
-        raise InputError(
-            f"float images span {low:.3g} to {high:.3g}; give values in [0, 1], not normalised"
-        )
-    return (255 * images).round().byte()
+    def forward(self, images: Tensor) -> Tensor:
+        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return self.classifier(images)
 
 
 def export(run, path: Path) -> Path:
     """Write the model as ONNX or as an exported program; see :meth:`ltml.Run.export`."""
-    model = load_model(run)
+    model = _Program(load_model(run)).eval()
     size = model.image_size
-    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    bits = torch.randint(256, (2, 3, size, size), generator=torch.Generator().manual_seed(0))
+    example = bits.float() / 255
     with torch.no_grad():
         expected = model(example)
     batch = {0: torch.export.Dim("batch", min=1)}
+    weights = sum(value.nbytes for value in model.state_dict().values())
     if path.suffix == ".pt2":
         program = torch.export.export(model, (example,), dynamic_shapes=(batch,))
         torch.export.save(program, path)
@@ -197,7 +214,14 @@ def export(run, path: Path) -> Path:
             raise InputError(
                 f"{error.name} is missing; install it with: pip install 'ltml[export]'"
             ) from error
-        torch.onnx.export(model, (example,), path, dynamic_shapes=(batch,), dynamo=True)
+        torch.onnx.export(
+            # Weights in a file beside it would be lost when the one is renamed. Protocol buffers
+            # hold 2 GB.
+            *(model, (example,), path),
+            dynamic_shapes=(batch,),
+            dynamo=True,
+            external_data=weights >= 2**31 - 2**20,
+        )
         session = onnxruntime.InferenceSession(path)
         feed = {session.get_inputs()[0].name: example.numpy()}
         found = torch.from_numpy(session.run(None, feed)[0])

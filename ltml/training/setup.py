@@ -1,17 +1,16 @@
 """From a recipe's names to its data, its network and its optimiser."""
 
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ltml import data as datasets
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
+from ltml.data.image import size_of
 from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.run import Run
@@ -84,14 +83,12 @@ def steps_of(recipe: Recipe, train: Split) -> int:
 
 def _suitable_size(split: Split, small: bool) -> int:
     """Choose the image size: the images' own, at most 224 px (64 for the small network)."""
-    if isinstance(split.images, Tensor):
-        return split.images.shape[-1]
+    if getattr(split.images, "ndim", 1) == 4:  # all of one size
+        return size_of(split.images[0])[0]
     most, sides = 64 if small else 224, []
     for i in range(0, len(split), max(1, len(split) // 32)):
-        item = split.images[i]
         try:
-            with nullcontext(item) if isinstance(item, Image.Image) else Image.open(item) as image:
-                sides.append(min(image.size))
+            sides.append(min(size_of(split.images[i])))
         except Exception:  # Pillow raises many kinds over damaged files; the loader will name it
             continue
     return int(min(most, np.median(sides))) if sides else most

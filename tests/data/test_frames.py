@@ -159,7 +159,7 @@ def test_classes_of_several_names():
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ([(torch.zeros(3, 8, 8), 0)], "of type torch.float32; give the data set without a"),
+        ([(torch.zeros(3, 8, 8) - 2, 0)], "give the data set without a transform that normalises"),
         ([(PHOTO, {"boxes": []})], "item 0: a label is of type dict"),
         ([(PHOTO, [0, -1])], "image 0 has label -1"),
         ({"train": []}, "the data set has the splits train; give one of them"),

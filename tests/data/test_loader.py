@@ -197,9 +197,9 @@ def test_bad_options_are_named(files, options, message):
         Loader(files, **options)
 
 
-def test_floating_point_images_are_refused_by_name(files):
-    split = Split(torch.rand(12, 3, 32, 32), files.labels, files.ids)
-    with pytest.raises(InputError, match="images are floating-point; give uint8"):
+def test_float_images_out_of_range_are_named(files):
+    split = Split(torch.rand(12, 3, 32, 32) * 255, files.labels, files.ids)
+    with pytest.raises(InputError, match=r"image '.*' ?: float images span .*give values in"):
         Loader(split, image_size=32)
 
 

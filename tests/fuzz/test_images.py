@@ -77,12 +77,28 @@ def animated() -> bytes:
     return out.getvalue()
 
 
+def on_white(pixels, alpha) -> np.ndarray:
+    """What a viewer shows of a picture that is partly transparent."""
+    pixels, share = np.asarray(pixels, float), np.asarray(alpha, float) / 255
+    share = share.reshape(*pixels.shape[:2], 1)
+    return pixels * share + 255 * (1 - share)
+
+
 PLTE, TRNS = chunk(b"PLTE", PALETTE.tobytes()), chunk(b"tRNS", bytes([0, 128, 255]))
 INKS = np.concatenate([RGB, ALPHA], -1)
 PAPER = (255.0 - INKS[..., :3]) * (255.0 - INKS[..., 3:]) / 255
 FLAT_INKS = np.full((N, N, 4), (200, 30, 90, 40), np.uint8)
 FLAT_PAPER = (255.0 - FLAT_INKS[..., :3]) * (255.0 - FLAT_INKS[..., 3:]) / 255
 DEEP_GREY = grey(DEEP[..., 0]) / 257
+SEEN = np.array([0, 128, 255, 255], np.uint8)  # what TRNS says of the palette
+TRNS_7, GREY_7 = chunk(b"tRNS", b"\0\7"), 255 * (GREY != 7)
+DEEP_KEY = chunk(b"tRNS", int(DEEP[0, 0, 0]).to_bytes(2, "big"))
+DEEP_KEYED = on_white(DEEP_GREY, 255 * (DEEP[..., 0] != DEEP[0, 0, 0]))
+DEEP_LA = on_white(DEEP_GREY, DEEP[..., 1] / 257)
+DEEP_INKS = np.dstack([DEEP, DEEP[..., :1]])
+DEEP_RGBA = on_white(DEEP / 257.0, DEEP[..., 0] / 257)
+KEY = chunk(b"tRNS", b"".join(bytes([0, value]) for value in RGB[0, 0]))
+KEYED = 255 * (RGB[0, 0] != RGB).any(-1)
 BEST = {"quality": 95, "subsampling": 0}
 # name -> bytes, the pixels they stand for, and how far off a right decoder may be
 KINDS = {
@@ -91,21 +107,23 @@ KINDS = {
     "2-bit grey": (png(INDEX, 2, 0), grey(INDEX) * 85, 0),
     "4-bit grey": (png(GREY % 16, 4, 0), grey(GREY % 16) * 17, 0),
     "16-bit grey": (png(DEEP[..., 0], 16, 0), grey(DEEP[..., 0]) / 257, 1),
-    "grey with a transparent value": (png(GREY, 8, 0, chunk(b"tRNS", b"\0\7")), grey(GREY), 0),
-    "grey and alpha": (png(np.dstack([GREY, ALPHA]), 8, 4), grey(GREY), 0),
-    "16-bit grey and alpha": (png(DEEP[..., :2], 16, 4), grey(DEEP[..., 0]) / 257, 1),
+    "grey with a transparent value": (png(GREY, 8, 0, TRNS_7), on_white(grey(GREY), GREY_7), 0),
+    "grey and alpha": (png(np.dstack([GREY, ALPHA]), 8, 4), on_white(grey(GREY), ALPHA), 1),
+    "16-bit grey and alpha": (png(DEEP[..., :2], 16, 4), DEEP_LA, 2),
     "RGB": (png(RGB, 8, 2), RGB, 0),
-    "RGB with a transparent colour": (png(RGB, 8, 2, chunk(b"tRNS", bytes(6))), RGB, 0),
-    "RGB and alpha": (png(INKS, 8, 6), RGB, 0),
+    "RGB with a transparent colour": (png(RGB, 8, 2, KEY), on_white(RGB, KEYED), 0),
+    "RGB and alpha": (png(INKS, 8, 6), on_white(RGB, ALPHA), 1),
+    "16-bit grey with a transparent value": (png(DEEP[..., 0], 16, 0, DEEP_KEY), DEEP_KEYED, 1),
     "16-bit RGB": (png(DEEP, 16, 2), DEEP / 257.0, 1),
-    "16-bit RGB and alpha": (png(np.dstack([DEEP, DEEP[..., :1]]), 16, 6), DEEP / 257.0, 1),
+    "16-bit RGB and alpha": (png(DEEP_INKS, 16, 6), DEEP_RGBA, 2),
     "palette": (png(INDEX, 8, 3, PLTE), PALETTE[INDEX], 0),
     "2-bit palette": (png(INDEX, 2, 3, PLTE), PALETTE[INDEX], 0),
-    "transparent palette": (png(INDEX, 8, 3, PLTE, TRNS), PALETTE[INDEX], 0),
+    "transparent palette": (png(INDEX, 8, 3, PLTE, TRNS), on_white(PALETTE[INDEX], SEEN[INDEX]), 1),
     "1-bit TIFF": (saved(INDEX > 1, "TIFF"), grey(INDEX > 1) * 255, 0),
     "16-bit TIFF": (saved(DEEP[..., 0], "TIFF"), grey(DEEP[..., 0]) / 257, 1),
     "big-endian TIFF": (saved(DEEP[..., 0].astype(">u2"), "TIFF", "I;16B"), DEEP_GREY, 1),
     "32-bit TIFF of 16 bits": (saved(DEEP[..., 0].astype(np.int32), "TIFF"), DEEP_GREY, 1),
+    "floating-point TIFF": (saved((GREY / 255).astype(np.float32), "TIFF"), grey(GREY), 0),
     "CMYK TIFF": (saved(INKS, "TIFF", "CMYK"), PAPER, 1.5),
     "CMYK JPEG": (saved(FLAT_INKS, "JPEG", "CMYK", quality=95), FLAT_PAPER, 4),
     "grey JPEG": (saved(SMOOTH[..., 0], "JPEG", quality=95), grey(SMOOTH[..., 0]), 4),
@@ -119,7 +137,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_image_has_its_pixels(tmp_path, kind):
-    """Colours are those of the specification, whatever the depth; transparency hides nothing."""
+    """Colours are those of the specification, whatever the depth; transparent means white."""
     content, wanted, off = KINDS[kind]
     path = tmp_path / "a.jpg"  # whatever the suffix says
     path.write_bytes(content)
@@ -148,7 +166,7 @@ def test_turned_photos_stand_upright(tmp_path, orientation, kind):
         stored = grey(DEEP[..., 0]) / 257, 1
     elif kind == "palette":
         content = png(INDEX, 8, 3, PLTE, TRNS, chunk(b"eXIf", exif.tobytes()[6:]))
-        stored = PALETTE[INDEX], 0
+        stored = on_white(PALETTE[INDEX], SEEN[INDEX]), 1
     else:
         options = BEST if kind == "JPEG" else {}
         content = saved(stored[0], kind, exif=exif, **options)
@@ -202,7 +220,7 @@ BROKEN = {
     "cut GIF": KINDS["animated GIF"][0][:30],
     "negative": saved(np.full((N, N), -1, np.int32), "TIFF"),
     "32-bit": saved(np.full((N, N), 70_000, np.int32), "TIFF"),
-    "floating-point": saved(np.full((N, N), 0.5, np.float32), "TIFF"),
+    "floating-point": saved(np.full((N, N), 1.5, np.float32), "TIFF"),
 }
 
 
