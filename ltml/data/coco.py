@@ -58,7 +58,7 @@ def _files(tree: Tree) -> dict[str, Path]:
 
 
 @layout("coco")
-def load(tree: Tree, *, classes: Sequence[str] | None = None) -> Reading:
+def load(tree: Tree, *, classes: str | Sequence[str] | None = None) -> Reading:
     """Load a data set with COCO's instances files: COCO itself, LVIS, Objects365, or one's own.
 
     An image has a label for every category with a box of some area in it, crowds too, or with an

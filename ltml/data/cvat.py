@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote
@@ -9,6 +10,7 @@ from ltml.data.layouts import Part, Reading, Tree, by_split, head_of, layout
 from ltml.data.xml import parse
 
 _LIMIT = 2**30
+Kinds = Literal["tags", "shapes", "all"]
 _SHAPES = ("box", "polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton")
 
 
@@ -27,7 +29,7 @@ def _cvat_files(tree: Tree) -> list[Path]:
 
 
 @layout("cvat")
-def load(tree: Tree, *, kinds: str | None = None) -> Reading:
+def load(tree: Tree, *, kinds: Kinds | None = None) -> Reading:
     """Load CVAT's export *CVAT for images* (XML 1.1): the tags of each image, or its shapes.
 
     Images are in ``images/`` beside ``annotations.xml``, or anywhere under the root. The splits are
@@ -42,7 +44,6 @@ def load(tree: Tree, *, kinds: str | None = None) -> Reading:
     Raises:
         InputError: naming the file and image, if anything is missing or may be read in two ways.
     """
-    check_kinds(kinds)
     found = _cvat_files(tree)
     if not found:
         raise InputError(
@@ -76,12 +77,6 @@ def load(tree: Tree, *, kinds: str | None = None) -> Reading:
     # The labels of shapes alone are no classes of the tags, and the other way round.
     classes = [n for n in names if n in used] + sorted(used - names.keys())
     return Reading(recognises(tree), parts, check_class_names(classes, where=str(found[0])))
-
-
-def check_kinds(kinds: str | None) -> None:
-    """Raise unless ``kinds`` is None, tags, shapes or all."""
-    if kinds not in (None, "tags", "shapes", "all"):
-        raise InputError(f"kinds={kinds!r} is unknown; choose from tags, shapes, all")
 
 
 def choose_kind(path: Path, rows: list, kinds: str | None) -> str:

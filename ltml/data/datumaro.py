@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json
-from ltml.data.cvat import check_kinds, choose_kind, part_of
+from ltml.data.cvat import Kinds, choose_kind, part_of
 from ltml.data.layouts import Reading, Tree, by_split, json_keys, layout
 
 _LIMIT = 2**30
@@ -23,7 +23,7 @@ def _files(tree: Tree) -> list[Path]:
 
 
 @layout("datumaro")
-def load(tree: Tree, *, kinds: str | None = None) -> Reading:
+def load(tree: Tree, *, kinds: Kinds | None = None) -> Reading:
     """Load a data set in Datumaro's own format: the labels of each item, or those of its shapes.
 
     The splits are the subsets, ``annotations/SUBSET.json``, whose images are in
@@ -38,7 +38,6 @@ def load(tree: Tree, *, kinds: str | None = None) -> Reading:
     Raises:
         InputError: naming the file and item, if anything is missing or may be read in two ways.
     """
-    check_kinds(kinds)
     found = _files(tree)
     if not found:
         raise InputError(f"{tree.root} has no annotations/SUBSET.json; give the data set's folder")

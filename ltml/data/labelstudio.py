@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ltml.core.errors import InputError
@@ -61,7 +61,10 @@ def _exports(tree: Tree) -> dict[Path, str]:
 
 @layout("label-studio")
 def load(
-    tree: Tree, *, control: str | Sequence[str] | None = None, merge: str | None = None
+    tree: Tree,
+    *,
+    control: str | Sequence[str] | None = None,
+    merge: Literal["any", "all", "unknown"] | None = None,
 ) -> Reading:
     """Load an export of Label Studio: the choices, or the labels of regions, of each image.
 
@@ -78,8 +81,6 @@ def load(
     Raises:
         InputError: naming the file and task, if anything is missing or may be read in two ways.
     """
-    if merge not in (None, "any", "all", "unknown"):
-        raise InputError(f"merge={merge!r} is unknown; choose from any, all, unknown")
     found = _exports(tree)
     if not found:
         raise InputError(

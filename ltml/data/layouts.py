@@ -12,13 +12,14 @@ from fnmatch import fnmatchcase
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote
 from ltml.core.labels import LabelMatrix
+from ltml.core.options import Bounds, check_options
 from ltml.data.finder import IMAGE_SUFFIXES, Finder
 from ltml.data.holdout import holdout_split
 from ltml.data.splits import LongTailData, Split, is_file
@@ -259,13 +260,17 @@ def layout(name: str) -> Callable:
     def wrap(read: Callable[..., Reading]) -> Callable[..., LongTailData]:
         @wraps(read)
         def load(*, root: str | Path, **options) -> LongTailData:
+            options = check_options(load, f"data {name!r}", options, "root")
             shared = {p.name: options.pop(p.name) for p in common if p.name in options}
             tree = Tree(Path(root))
             return assemble(name, read(tree, **options), tree, **shared)
 
         own = [p for p in signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
         first = Parameter("root", Parameter.KEYWORD_ONLY, annotation=str | Path)
-        load.__signature__ = Signature([first, *common, *own], return_annotation=LongTailData)
+        every = [first, *common, *own]
+        load.__signature__ = Signature(every, return_annotation=LongTailData)
+        load.__annotations__ = {p.name: p.annotation for p in every}
+        del load.__wrapped__  # whose annotations would be read instead
         return load
 
     return wrap
@@ -279,8 +284,8 @@ def assemble(
     train_split: str | None = None,
     test_split: str | None = None,
     val_split: str | None = None,
-    test_fraction: float = 0.2,
-    missing: str = "error",
+    test_fraction: Annotated[float, Bounds("(0, 1)")] = 0.2,
+    missing: Literal["error", "skip"] = "error",
     image_pattern: str | None = None,
 ) -> LongTailData:
     """Make the splits of a data set from what its reader found, and log how it was read.
@@ -297,11 +302,6 @@ def assemble(
     Raises:
         InputError: naming the file and entry, if anything is missing or broken.
     """
-    if missing not in ("error", "skip"):
-        raise InputError(f"missing={missing!r} is unknown; choose from error, skip")
-    fraction = test_fraction
-    if type(fraction) not in (int, float) or not 0 < fraction < 1:
-        raise InputError(f"test_fraction={fraction!r} is out of range; give more than 0, below 1")
     chosen = choose_splits(list(reading.parts), str(tree.root), train_split, test_split, val_split)
     parts = {name: reading.parts[name] for name in dict.fromkeys(filter(None, chosen))}
     parts = {name: part() if callable(part) else part for name, part in parts.items()}
@@ -326,11 +326,11 @@ def assemble(
     _check_apart(name, splits, dict(zip(("train", "test", "val"), chosen, strict=True)))
     if "test" not in splits:
         whole = splits["train"]
-        train, test = holdout_split(whole.labels, fraction, seed=0)
+        train, test = holdout_split(whole.labels, test_fraction, seed=0)
         splits |= {"train": whole.subset(train), "test": whole.subset(test)}
         notes.append(
             f"no test split is named, so {len(test):,} images are held out to test on "
-            f"(test_fraction={fraction:g})"
+            f"(test_fraction={test_fraction:g})"
         )
     data = LongTailData(name, **splits)
     _say(reading.how, data, notes)

@@ -36,7 +36,7 @@ def _lists(tree: Tree) -> list[Path]:
 
 
 @layout("lists")
-def load(tree: Tree, *, classes: Sequence[str] | None = None) -> Reading:
+def load(tree: Tree, *, classes: str | Sequence[str] | None = None) -> Reading:
     """Load lists of images with their labels on each line, or NUS-WIDE.
 
     A line holds a path, a tab or space, and 0 or 1 for each class, separated by commas or spaces

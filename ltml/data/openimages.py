@@ -1,12 +1,14 @@
 """Open Images: image-level labels that people or a machine gave, in tables of one label a row."""
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.files import quote
+from ltml.core.options import Bounds
 from ltml.data.finder import Finder
 from ltml.data.layouts import Part, Reading, Tree, head_of, kind_of, layout, split_name
 
@@ -30,7 +32,9 @@ def _header(path: Path) -> list[str]:
 
 
 @layout("open-images")
-def load(tree: Tree, *, machine: float | None = None, boxable: bool = False) -> Reading:
+def load(
+    tree: Tree, *, machine: Annotated[float, Bounds("(0, 1]")] | None = None, boxable: bool = False
+) -> Reading:
     """Load Open Images' image-level labels of the images that are on the disk.
 
     Tables of image-level labels have the columns ImageID, Source, LabelName and Confidence: 1 for a
@@ -49,8 +53,6 @@ def load(tree: Tree, *, machine: float | None = None, boxable: bool = False) -> 
     Raises:
         InputError: naming the file and line, if anything is missing or broken.
     """
-    if machine is not None and not (type(machine) in (int, float) and 0 < machine <= 1):
-        raise InputError(f"machine={machine!r} is out of range; give more than 0, at most 1")
     found = _tables(tree)
     if not found:
         raise InputError(

@@ -5,10 +5,11 @@ import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, lines_of, quote, read_list, read_text
-from ltml.core.options import choose
+from ltml.core.options import Bounds
 from ltml.data.layouts import Part, Reading, Tree, assemble, head_of, kind_of
 from ltml.data.splits import LongTailData, Rows, find_list, is_file
 from ltml.data.xml import parse
@@ -37,10 +38,10 @@ def load(
     train_split: str | Path | None = None,
     test_split: str | Path | None = None,
     val_split: str | Path | None = None,
-    classes: Sequence[str] | None = None,
-    difficult: str = "present",
-    test_fraction: float = 0.2,
-    missing: str = "error",
+    classes: str | Sequence[str] | None = None,
+    difficult: Literal["present", "absent", "unknown"] = "present",
+    test_fraction: Annotated[float, Bounds("(0, 1)")] = 0.2,
+    missing: Literal["error", "skip"] = "error",
     image_pattern: str | None = None,
 ) -> LongTailData:
     """Load image sets of a VOCdevkit tree, or any folders of VOC annotations.
@@ -70,26 +71,27 @@ def load(
     Raises:
         InputError: naming the file and line, if anything is missing or broken.
     """
-    choose("difficult", difficult, dict.fromkeys(("present", "absent", "unknown")))
     if classes is not None and not isinstance(classes, str):
         classes = check_class_names(classes, where="classes")
     elif classes not in (None, "found"):
         classes = check_class_names(classes.split(","), where="classes")
     tree, trees = Tree(Path(root)), _trees(root)
-    parts, places = {}, {}
+    parts: dict[str, Part] = {}
+    found: dict[str, Path] = {}  # class -> the first file that has it
     if trees and (sets := _sets(trees)):
         splits = _defaults(sets, train_split, test_split, val_split)
         for split in filter(None, splits):
-            parts[str(split)], places[str(split)] = _set_part(root, trees, split, difficult)
+            parts[str(split)] = _set_part(root, trees, split, difficult, found)
         train_split, test_split, val_split = (s if s is None else str(s) for s in splits)
     elif folders := _xml_folders(tree):
         for name, paths in folders.items():
-            parts[name] = _folder_part(tree, paths, difficult)
-            places[name] = paths
+            parts[name] = _folder_part(tree, paths, difficult, found)
     else:
         find_trees(root)  # raises where there is none
         raise InputError(f"{root} has neither image sets nor annotations; add Annotations/*.xml")
-    names = _classes(parts, places, classes, ours=any(_YEAR.fullmatch(name) for name in trees))
+    if not found:
+        raise InputError(f"{root}: no image holds an object; annotate some")
+    names = _classes(found, classes, ours=any(_YEAR.fullmatch(name) for name in trees))
     return assemble(
         "voc",
         Reading(recognises(tree) or "PASCAL VOC", parts, names),
@@ -136,8 +138,8 @@ def _is_class_set(name: str, names: Collection[str]) -> bool:
     return "_" in name and name.rpartition("_")[2] in names
 
 
-def _set_part(root, trees: dict, split: str | Path, difficult: str) -> tuple[Part, list]:
-    """Read an image set, and say where: in annotations, or in the sets of the classes."""
+def _set_part(root, trees: dict, split: str | Path, difficult: str, found: dict) -> Part:
+    """Read an image set: from annotations, or from the sets of the classes."""
     listing, trees = _find_set(root, trees, split)
     lines = read_list(listing)
     where = [f"line {line}" for line, _ in lines]
@@ -149,7 +151,8 @@ def _set_part(root, trees: dict, split: str | Path, difficult: str) -> tuple[Par
         places = [_annotation(name, f"{listing}, {place}", trees) for name, place in pairs]
         rows = list(map(read_objects, places))
     folders = [tree / "JPEGImages" for tree in trees.values()]
-    return _part(listing, names, rows, where, folders, difficult), places
+    _note(found, places, rows)
+    return _part(listing, names, rows, where, folders, difficult)
 
 
 def _class_sets(listing: Path, names: list[str]) -> list[list[tuple[str, bool]]]:
@@ -190,12 +193,19 @@ def _xml_folders(tree: Tree) -> dict[str, list[Path]]:
     return found
 
 
-def _folder_part(tree: Tree, paths: list[Path], difficult: str) -> Part:
+def _folder_part(tree: Tree, paths: list[Path], difficult: str, found: dict) -> Part:
     rows = [read_objects(path) for path in paths]
+    _note(found, paths, rows)
     folder = paths[0].parent
     folders = [folder, folder.parent / "JPEGImages", folder.parent / "images"]
     where = [tree.say(path) for path in paths]
     return _part(folder, [path.stem for path in paths], rows, where, folders, difficult)
+
+
+def _note(found: dict, places: list[Path], rows: list) -> None:
+    for place, objects in zip(places, rows, strict=True):
+        for name, _ in objects:
+            found.setdefault(name, place)
 
 
 def _part(source, names: list, rows: list, where: list, folders: list, difficult: str) -> Part:
@@ -216,13 +226,7 @@ def _part(source, names: list, rows: list, where: list, folders: list, difficult
     )
 
 
-def _classes(parts: dict[str, Part], places: dict, classes, ours: bool) -> tuple[str, ...]:
-    found: dict[str, Path] = {}  # class -> the file that has it
-    for split, part in parts.items():
-        for rows in (part.labels, part.unknown or ()):
-            for i, row in enumerate(rows):
-                for name in row:
-                    found.setdefault(name, places[split][i])
+def _classes(found: dict[str, Path], classes, ours: bool) -> tuple[str, ...]:
     given = classes is not None and classes != "found"
     known = classes if given else VOC_CLASSES
     strange = sorted(found.keys() - set(known))
@@ -234,9 +238,6 @@ def _classes(parts: dict[str, Part], places: dict, classes, ours: bool) -> tuple
             f"{', '.join(known[:20])}; correct it, or take all that are found with "
             "--data-options classes=found, in Python classes='found'"
         )
-    if not found:
-        source = next(iter(parts.values())).source
-        raise InputError(f"{source}: no image holds an object; annotate some")
     return tuple(sorted(found))
 
 

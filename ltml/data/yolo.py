@@ -46,7 +46,7 @@ def _names_file(tree: Tree) -> Path | None:
 
 
 @layout("yolo")
-def load(tree: Tree, *, classes: Sequence[str] | None = None) -> Reading:
+def load(tree: Tree, *, classes: str | Sequence[str] | None = None) -> Reading:
     """Load a YOLO detection or segmentation data set: an image has the labels of its boxes.
 
     Label files are in ``labels/`` beside ``images/``, with a folder for each split in or above them
