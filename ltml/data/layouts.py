@@ -327,6 +327,11 @@ def assemble(
     if "test" not in splits:
         whole = splits["train"]
         train, test = holdout_split(whole.labels, test_fraction, seed=0)
+        if not whole.labels.subset(test).counts.any():
+            raise InputError(
+                f"{source} has {len(whole):,} images, too few to hold out a labelled part of them "
+                f"(test_fraction={test_fraction:g}); label more, or give a split to test on"
+            )
         splits |= {"train": whole.subset(train), "test": whole.subset(test)}
         notes.append(
             f"no test split is named, so {len(test):,} images are held out to test on "

@@ -138,11 +138,15 @@ def test_splits_without_roles_are_chosen(root):
 
 def test_a_lone_test_split_is_no_training_split(root):
     coco_plain(root)
-    for split in ("train", "test"):
+    for split in ("val", "test"):
         (root / f"annotations/photos-{split}.json").unlink()
+    path = root / "annotations/photos-train.json"
+    path = path.rename(root / "annotations/photos-val.json")
     message = refusal("coco", root)
     data = load("coco", root=root, **options_in(message, "train_split"))
-    assert (len(data.train), len(data.test)) == (1, 1)
+    assert len(data.train) + len(data.test) == 5
+    edit(path, lambda d: d.update(images=d["images"][:2], annotations=d["annotations"][:1]))
+    assert "has 2 images, too few to hold out" in refusal("coco", root, train_split="val")
 
 
 def test_two_training_splits_are_asked_about(root):
