@@ -17,6 +17,7 @@ from .runs.run import Run
 from .training.bank import bank
 from .training.evaluate import evaluate
 from .training.features import record_features
+from .training.suspects import suspects
 from .training.train import fit, probe, resume
 
 __version__: str
@@ -49,5 +50,6 @@ __all__ = [
     "probe",
     "record_features",
     "resume",
+    "suspects",
     "table",
 ]

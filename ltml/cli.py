@@ -297,6 +297,92 @@ def evaluate(
         _write_table(csv, found.classes)
 
 
+def suspects(
+    root: Positional[Path],
+    data: str = "folder",
+    backbone: str = "resnet50",
+    weights: str | None = "DEFAULT",
+    image_size: int | None = None,
+    train_split: str | None = None,
+    csv: Path | None = None,
+    page: Path | None = None,
+    top: int = 10,
+    shown: int = 200,
+    apply: Path | None = None,
+    out: Path | None = None,
+    separator: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> None:
+    """Rank the training labels that look wrong; or apply corrections to a copy of their table.
+
+    Args:
+        root: folder of the data set, of which train.csv is enough; or the table of labels itself.
+        data: name of the data set: folder, voc or coco.
+        backbone: a torchvision classifier, or timm/NAME.
+        weights: a local file with its weights, or a name of weights to download.
+        image_size: side of the square input in pixels; default: what suits images and backbone.
+        train_split: split to look at; default: the data set's own.
+        csv: also write image, class, given, score and suspicion of every label to this file.
+        page: also write a page of photos to this file, to tick what is wrong.
+        top: labels of each kind to print.
+        shown: labels of each kind on the page.
+        apply: corrected rows, as the page saves them; nothing is ranked then.
+        out: corrected copy of the table to write, with --apply.
+        separator: what separates the labels in the table, or none for one label per image;
+            default: found from the whole file.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        quiet: no progress bars.
+    """
+    from ltml.data.corrections import LabelTable, read_corrections
+    from ltml.data.single import class_names_of, find_table
+
+    table = None
+    if data == "folder" and (apply is not None or page is not None):
+        path = root if root.is_file() else find_table(root, train_split or "train")
+        table = LabelTable(path, class_names_of(path.parent), separator=separator)
+    if apply is not None:
+        if table is None or out is None:
+            raise InputError("--apply needs --data folder and --out, the corrected copy to write")
+        corrections = read_corrections(apply, table)
+        table.write(out, corrections)
+        print(f"{len(corrections)} images corrected: {out}")
+        return
+    from ltml import suspects as rank
+    from ltml.training.suspects import GIVEN
+
+    if csv is not None:
+        check_replaceable(csv, "image,class,given,score,suspicion")
+    if page is not None:
+        from ltml.plots.suspects import check_page, write_suspects
+
+        check_page(page)
+    ranked = rank(
+        root,
+        data=data,
+        train_split=train_split,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        device=device,
+        separator=separator,
+        progress=not quiet,
+    )
+    says = {"absent": "probably missing", "present": "probably false", "unknown": "unknown, and"}
+    says["unknown"] += " probably present"
+    for kind in GIVEN:
+        rows = ranked.table(kind, limit=max(top, 1))
+        if len(rows) and top:
+            print(f"{says[kind]}:", rows.drop(columns="given").to_string(index=False), "", sep="\n")
+    if csv is not None:
+        _write_table(csv, ranked.table())
+        print(f"table: {csv}")
+    if page is not None:
+        command = f"{_program()} suspects {root} --apply corrections.csv --out corrected.csv"
+        write_suspects(ranked, page, table=table, shown=shown, apply=command)
+        print(f"page: {page}")
+
+
 def compare(
     runs: Positional[tuple[Path, ...]],
     csv: Path | None = None,
@@ -649,7 +735,7 @@ def main(args: list[str] | None = None) -> int:
         for command in (train, ablate):
             default = named or (Recipe.method() if command is ablate else Recipe())
             app.command(_starting_from(command, default, args), name=command.__name__)
-        for command in (demo, probe, predict, evaluate, compare, explore, report, audit):
+        for command in (demo, probe, predict, evaluate, suspects, compare, explore, report, audit):
             app.command(command)
         if args[:1] == ["data"]:
             from ltml.data import fetch

@@ -13,9 +13,8 @@ from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.core.metrics import auroc, average_precision, calibration, classification
-from ltml.data.folder import find_images
+from ltml.data.single import load_table
 from ltml.data.splits import LongTailData, Split
-from ltml.data.tables import read_table
 from ltml.runs import scores as kept
 from ltml.runs.run import Run
 from ltml.runs.scores import SPLITS, Scores, logit
@@ -188,5 +187,4 @@ def _of_table(run: Run, path: Path, root: str | Path | None, separator: str | No
         known = ", ".join(SPLITS)
         raise InputError(f"{str(path)!r} is no file; give a table of labels, or one of {known}")
     names = run.config["data"]["class_names"]
-    table, labels = read_table(path, names, separator)
-    return Split(find_images(table, path.parent if root is None else root), labels, table.images)
+    return load_table(path, names, root=root, separator=separator)
