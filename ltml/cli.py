@@ -5,7 +5,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
@@ -16,6 +16,7 @@ import tyro
 from ltml import __version__
 from ltml.core.errors import InputError
 from ltml.core.files import check_replaceable, write_csv
+from ltml.data.plan import ReadingOptions
 from ltml.runs.recipe import Recipe, preset
 from ltml.runs.run import Run, find_runs, read_config, table_of
 
@@ -24,6 +25,16 @@ from ltml.runs.run import Run, find_runs, read_config, table_of
 
 Flat = tyro.conf.OmitArgPrefixes
 Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(ReadingOptions):
+    """How the tables of a folder are read; what is not given is found, and said."""
+
+    test_fraction: float | None = None
+    """Fraction of the images to hold out to test on; default: 0.2 where no test split is named."""
+    join: tuple[str, ...] = ()
+    """More tables, whose columns are added by the columns that they have in common."""
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None) -> None:
@@ -80,7 +91,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     overwrite: bool = False,
-    separator: str | None = None,
+    tables: Flat[TableOptions] = TableOptions(),
     quiet: bool = False,
 ) -> None:
     """Train one model and write its run.
@@ -91,8 +102,7 @@ def train(
         out: folder to write; default: a new one under runs/.
         resume: go on with the interrupted training in this folder, by the recipe it began with.
         overwrite: replace the run that the folder holds.
-        separator: what separates the labels in the tables of --data folder, or none for one label
-            per image; default: found from the whole file.
+        tables: how tables are read, of --data folder.
         quiet: no progress bars.
     """
     from ltml import fit, record_features
@@ -106,9 +116,8 @@ def train(
         settings = Recipe.from_dict(read_config(resume)["recipe"])
         if (resume / "summary.json").is_file():
             print(f"{resume} has finished already; nothing was trained")
-    if separator is not None:
-        options = {**settings.data_options, "separator": separator}
-        settings = replace(settings, data_options=options)
+    if said := tables.as_dict():
+        settings = replace(settings, data_options={**settings.data_options, **said})
     settings = _found(settings)
     settings.check()
     data = load_data(settings)
@@ -159,7 +168,7 @@ def probe(
     diversity: str = "attention",
     out: Path | None = None,
     overwrite: bool = False,
-    separator: str | None = None,
+    tables: Flat[TableOptions] = TableOptions(),
     device: str = "auto",
     quiet: bool = False,
 ) -> None:
@@ -178,14 +187,13 @@ def probe(
         diversity: head: attention, or off (average pooling).
         out: folder to write; default: a new one under runs/.
         overwrite: replace the run that the folder holds.
-        separator: what separates the labels in the tables, or none for one label per image;
-            default: found from the whole file.
+        tables: how tables are read.
         device: auto (cuda, else mps, else cpu), or a torch device.
         quiet: no progress bars.
     """
     from ltml import probe as fit_probe
 
-    options = {**data_options, **({} if separator is None else {"separator": separator})}
+    options = {**data_options, **tables.as_dict()}
     run = fit_probe(
         root,
         out=out,
@@ -527,7 +535,7 @@ def ablate(
 def audit(
     where: Positional[Path | None] = None,
     labels: Path | None = None,
-    separator: str | None = None,
+    tables: Flat[TableOptions] = TableOptions(),
     data: str | None = None,
     data_options: dict = {},  # noqa: B006 - never changed; tyro shows it
     root: Path | None = None,
@@ -543,7 +551,7 @@ def audit(
     Args:
         where: folder of a data set, or a table of labels.
         labels: a table of labels, instead of a data set.
-        separator: what separates its labels, or none; default: found from the whole file.
+        tables: how it is read, or the tables of a folder.
         data: name of the data set; default: the layout that the folder has, or pictograms.
         data_options: options of the data set, such as missing=skip.
         root: folder of the data set.
@@ -565,18 +573,16 @@ def audit(
             raise InputError(f"{where} and labels or root were given; give one of them")
         labels, root = (None, where) if where.is_dir() else (where, None)
     if labels is None:
-        if separator is not None:
-            data_options = {**data_options, "separator": separator}
         recipe = Recipe(
             data=data or ("pictograms" if root is None else "auto"),
-            data_options=data_options,
+            data_options={**data_options, **tables.as_dict()},
             root=None if root is None else str(root),
             train_split=train_split,
             test_split=test_split,
         )
         matrix = load_data(recipe).train.labels
     else:
-        matrix = read_label_csv(labels, separator=separator)[1]
+        matrix = read_label_csv(labels, **tables.as_dict())[1]
     part = choose("sampler", sampler, SAMPLERS)
     built = build(part, f"sampler {sampler!r}", sampler_options, labels=matrix, batch_size=64)
     found = built.audit(draws)
@@ -615,6 +621,46 @@ def export(
         f"written: {out}\nread it with: ltml train --data coco --root {out} --train-split train "
         "--test-split test"
     )
+
+
+def check(
+    root: Path,
+    data: str = "auto",
+    data_options: dict = {},  # noqa: B006 - never changed; tyro shows it
+    tables: Flat[TableOptions] = TableOptions(),
+    train_split: str | None = None,
+    val_split: str | None = None,
+    test_split: str | None = None,
+    decode: bool = False,
+    full: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Say how a data set would be read, before anything is trained; of a benchmark, what is wrong.
+
+    Args:
+        root: folder of the data.
+        data: name of the data set, or voc-lt or coco-lt, which are compared with the published
+            counts; default: the layout that is found.
+        data_options: options of the data set, such as missing=skip.
+        tables: how tables are read.
+        train_split: split to train on; default: the data set's own.
+        val_split: split to validate on; default: none.
+        test_split: split to test on; default: the data set's own.
+        decode: also decode every image of a benchmark, which finds damaged ones.
+        full: name everything that is missing or wrong in a benchmark, not the first ten of a kind.
+        quiet: no progress bars.
+    """
+    from ltml.data import fetch
+    from ltml.data import load as load_data
+
+    if data in fetch.BENCHMARKS:
+        fetch.check(data, root, decode=decode, full=full, quiet=quiet)
+        return
+    splits = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
+    given = {name: split for name, split in splits.items() if split is not None}
+    found = load_data(data, root=root, **data_options, **tables.as_dict(), **given)
+    for name, split in found.splits.items():
+        print(f"{name}: {split!r}")
 
 
 def draw(runs: list[Run], out: Path, *, overwrite: bool = True) -> Path:
@@ -740,8 +786,9 @@ def main(args: list[str] | None = None) -> int:
         if args[:1] == ["data"]:
             from ltml.data import fetch
 
-            for command in (fetch.voc_lt, fetch.coco_lt, fetch.check):
+            for command in (fetch.voc_lt, fetch.coco_lt):
                 data_app.command(command)
+        data_app.command(check)
         data_app.command(export)
         app.command(data_app, name="data", help="Write, fetch and check data sets.")
         app.cli(prog="ltml", args=args or ["--help"], description=__doc__, registry=_REGISTRY)

@@ -1,5 +1,5 @@
 """Losses for long-tailed multi-label recognition, by name."""
-# ruff: noqa: D102 (reduced is documented once, by MultiLabelLoss)
+# ruff: noqa: D102 (mean_loss is documented once, by MultiLabelLoss)
 
 import math
 from collections.abc import Callable
@@ -8,18 +8,17 @@ from typing import Annotated
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from ltml.core.dgb import DynamicGradientBalancing
 from ltml.core.elementwise import (
     MultiLabelLoss,
-    Reduction,
     asymmetric,
     class_totals,
     focal,
+    mean_of,
     over_ranks,
-    reduced,
 )
 from ltml.core.labels import LabelMatrix
 from ltml.core.options import Bounds, build, checked, choose
@@ -34,21 +33,17 @@ class BinaryCrossEntropy(MultiLabelLoss):
     .. math::
         \ell = -y \log p - (1 - y) \log(1 - p), \qquad p = \sigma(z)
 
-    Args:
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``, as of
-            :class:`~ltml.core.elementwise.MultiLabelLoss`; so of all losses here.
-
     Example:
         >>> BinaryCrossEntropy()(torch.zeros(2, 3), torch.eye(2, 3))
         tensor(0.6931)
     """
 
-    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
-        return bce(z, y, reduction=reduction)
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(z, y)
 
 
 class WeightedBCE(MultiLabelLoss):
-    r"""Weight the positives of each class by its inverse frequency.
+    r"""Weigh the positives of each class by its inverse frequency.
 
     .. math::
         \ell = -\frac{N - n_c}{n_c} \, y \log p - (1 - y) \log(1 - p)
@@ -64,17 +59,17 @@ class WeightedBCE(MultiLabelLoss):
         | https://doi.org/10.1093/oxfordjournals.pan.a004868
     """
 
-    def __init__(self, counts, num_images: int, *, reduction: Reduction = "mean"):
+    def __init__(self, counts, num_images: int):
         present, absent = _images(counts, num_images)
-        super().__init__(len(present), reduction=reduction)
+        super().__init__(len(present))
         self.register_buffer("positive_weight", (absent / present).float())
 
-    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
-        return bce(z, y, pos_weight=self.positive_weight.to(z), reduction=reduction)
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(z, y, pos_weight=self.positive_weight.to(z))
 
 
 class ClassBalancedLoss(MultiLabelLoss):
-    r"""Weight each class by the inverse of its effective number of images.
+    r"""Weigh each class by the inverse of its effective number of images.
 
     .. math::
         \ell = w_c \, \mathrm{BCE}(z, y), \qquad
@@ -97,20 +92,15 @@ class ClassBalancedLoss(MultiLabelLoss):
 
     @checked
     def __init__(
-        self,
-        counts,
-        num_images: int,
-        *,
-        beta: Annotated[float, Bounds("[0, 1)")] = 0.999,
-        reduction: Reduction = "mean",
+        self, counts, num_images: int, *, beta: Annotated[float, Bounds("[0, 1)")] = 0.999
     ):
         present, _ = _images(counts, num_images)
-        super().__init__(len(present), reduction=reduction)
+        super().__init__(len(present))
         weight = (1 - beta) / (1 - beta**present)
         self.register_buffer("class_weight", (weight / weight.mean()).float())
 
-    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
-        return bce(z, y, weight=self.class_weight.to(z), reduction=reduction)
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(z, y, weight=self.class_weight.to(z))
 
 
 class FocalLoss(MultiLabelLoss):
@@ -128,12 +118,12 @@ class FocalLoss(MultiLabelLoss):
     """
 
     @checked
-    def __init__(self, *, gamma: Exponent = 2.0, reduction: Reduction = "mean"):
-        super().__init__(reduction=reduction)
+    def __init__(self, *, gamma: Exponent = 2.0):
+        super().__init__()
         self.gamma = gamma
 
-    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
-        return reduced(focal, z, y, reduction, gamma=self.gamma)
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return mean_of(focal, z, y, gamma=self.gamma)
 
 
 class AsymmetricLoss(MultiLabelLoss):
@@ -162,13 +152,12 @@ class AsymmetricLoss(MultiLabelLoss):
         gamma_neg: Exponent = 4.0,
         gamma_pos: Exponent = 0.0,
         clip: Annotated[float, Bounds("[0, 1)")] = 0.05,
-        reduction: Reduction = "mean",
     ):
-        super().__init__(reduction=reduction)
+        super().__init__()
         self.options = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
 
-    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
-        return reduced(asymmetric, z, y, reduction, **self.options)
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+        return mean_of(asymmetric, z, y, **self.options)
 
 
 class DistributionBalancedLoss(MultiLabelLoss):
@@ -215,29 +204,28 @@ class DistributionBalancedLoss(MultiLabelLoss):
         mu: Annotated[float, Bounds("[0, 1]")] = 0.3,
         kappa: Annotated[float, Bounds("[0, 1000]")] = 0.05,
         lam: Annotated[float, Bounds("[0.001, 1000]")] = 5.0,
-        reduction: Reduction = "mean",
     ):
         present, absent = _images(counts, num_images)
-        super().__init__(len(present), reduction=reduction)
+        super().__init__(len(present))
         self.alpha, self.beta, self.mu, self.lam = alpha, beta, mu, lam
         self.register_buffer("inverse_counts", (1 / present).float())
         self.register_buffer("shift", (kappa / lam * (absent / present).log()).float())
 
-    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         inverse = self.inverse_counts.to(z)
         share = inverse / (y * inverse).sum(1, keepdim=True)  # inf without labels, sigmoid 1
         weight = share.sub_(self.mu).mul_(self.beta).sigmoid_().add_(self.alpha)
-        z = z - self.shift.to(z)
+        z, bce = z - self.shift.to(z), F.binary_cross_entropy_with_logits
         if y.device.type == "cpu" and not torch.compiler.is_compiling() and not (y - y * y).sum():
             slope = (y * (1 - self.lam)).add_(self.lam)  # hard targets: one term is 0
-            return bce(z.mul_(slope), y, weight=weight.div_(slope), reduction=reduction)
-        ones, zeros, share = torch.ones_like(y), torch.zeros_like(y), (1 - y) / self.lam
-        positive = bce(z, ones, weight=weight * y, reduction=reduction)
-        return positive + bce(self.lam * z, zeros, weight=weight * share, reduction=reduction)
+            return bce(z.mul_(slope), y, weight=weight.div_(slope))
+        positive = bce(z, torch.ones_like(y), weight=weight * y)
+        negative = bce(self.lam * z, torch.zeros_like(y), weight=weight * (1 - y) / self.lam)
+        return positive + negative
 
 
 class EQLv2(MultiLabelLoss):
-    r"""Weight classes by the ratio of the gradients their positives and negatives have received.
+    r"""Weigh classes by the ratio of the gradients their positives and negatives have received.
 
     .. math::
         g_c = \frac{\sum y w^+_c (1 - p)}{\sum (1 - y) w^-_c p}, \qquad
@@ -265,9 +253,8 @@ class EQLv2(MultiLabelLoss):
         alpha: Annotated[float, Bounds("[0, 1000]")] = 4.0,
         gamma: Annotated[float, Bounds("[0.001, 1000]")] = 12.0,
         mu: Annotated[float, Bounds("[0, 1000]")] = 0.8,
-        reduction: Reduction = "mean",
     ):
-        super().__init__(num_classes, reduction=reduction)
+        super().__init__(num_classes)
         self.alpha, self.gamma, self.mu = alpha, gamma, mu
         self.register_buffer("totals", torch.zeros(2, num_classes))
 
@@ -279,7 +266,7 @@ class EQLv2(MultiLabelLoss):
         f = (self.gamma * (ratio - self.mu)).sigmoid()
         return torch.stack([1 + self.alpha * (1 - f), f])
 
-    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
         positive, negative = self.weights.to(z)
         weight = torch.lerp(negative, positive, y)
         if self.training:
@@ -287,7 +274,7 @@ class EQLv2(MultiLabelLoss):
                 magnitude = z.sigmoid().sub_(y).abs_().mul_(weight)
                 totals = over_ranks(class_totals(magnitude, y).to(self.totals.dtype))
                 self.totals += torch.where(totals.isfinite(), totals, 0)
-        return bce(z, y, weight=weight, reduction=reduction)
+        return F.binary_cross_entropy_with_logits(z, y, weight=weight)
 
 
 LOSSES: dict[str, Callable[..., MultiLabelLoss]] = {

@@ -175,6 +175,9 @@ class Finder:
         folders = sorted({os.path.dirname(self._from_root(path)) for path in paths}, key=_natural)  # noqa: PTH120
         named = [f"{folder}/" if folder else "the root" for folder in folders]
         if len(named) > 3:
+            common = os.path.commonpath(folders) if folders[0] else ""
+            if common:
+                return f"{common}/ ({len(named):,} folders)"
             return f"{named[0]} to {named[-1]} ({len(named):,} folders)"
         return " and ".join([", ".join(named[:-1])] * (len(named) > 1) + named[-1:])
 

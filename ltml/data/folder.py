@@ -1,62 +1,528 @@
-"""Your own data: a folder of images with a table of labels for each split."""
+"""Your own data: images below a folder, with a table of labels for each split or for all."""
 
+import csv
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, lines_of, quote, read_text
+from ltml.core.labels import LabelMatrix
+from ltml.core.options import Bounds, fitted
+from ltml.data.finder import Finder
+from ltml.data.holdout import holdout_split
+from ltml.data.plan import ReadingOptions, ReadingPlan, canonical, split_kind
+from ltml.data.reader import read
 from ltml.data.splits import LongTailData, Split, is_file
-from ltml.data.tables import Table, read_table
+from ltml.data.tables import SUFFIXES, Frame, Table, open_table, plain, read_label_csv  # noqa: F401
+
+_LOG = logging.getLogger(__name__)
+_PARTITION = {"0": "train", "1": "val", "2": "test"}  # as CelebA's list_eval_partition has them
+_SMALL = 20 * 2**20  # bytes of a table that may name classes or splits
 
 
 def load(
     *,
     root: str | Path,
-    train_split: str = "train",
-    test_split: str = "test",
+    train_split: str | None = None,
+    test_split: str | None = None,
     val_split: str | None = None,
+    test_fraction: Annotated[float, Bounds("(0, 1)")] | None = None,
+    image_column: str | None = None,
+    label_columns: str | Sequence[str] = (),
+    class_columns: str | Sequence[str] = (),
+    value_column: str | None = None,
+    split_column: str | None = None,
+    reader_column: str | None = None,
+    ignore: str | Sequence[str] = (),
     separator: str | None = None,
+    values: str | dict | None = None,
+    negative_class: str | None = None,
+    readers: str | None = None,
+    image_pattern: str | None = None,
+    join: str | Sequence[str] = (),
+    plan: ReadingPlan | dict | None = None,
 ) -> LongTailData:
     """Load a folder of your own images.
 
+    Tables are read as they are published: what each column means is found from names and values,
+    and logged; where that is in doubt, one question names the options that answer it. Images are
+    found wherever they lie below ``root``; see :class:`ltml.data.finder.Finder`.
+
     Args:
-        root: folder with ``<split>.csv`` for each split (see :func:`read_label_csv`) and,
-            optionally, ``classes.txt`` with a class name on each line; without it the classes are
-            those of the training file. Images are named relative to ``root``, or absolutely.
-        train_split: name of the training file, with or without ``.csv``.
-        test_split: name of the test file.
-        val_split: name of the validation file, if there is one.
-        separator: what separates the labels of a cell; see :func:`read_label_csv`.
+        root: folder with a table for each split (``train.csv``, or one table in a folder
+            ``train/``), or with one table for all and a column, or lists such as
+            ``train_list.txt``, that name the split; and, optionally, ``classes.txt`` with a class
+            name on each line. Without it the classes are those of the training images.
+        train_split: name of the training table with or without its ending, or of the split in a
+            table for all. Default: ``train``, or the table that there is.
+        test_split: name of the test split. Default: ``test``, if there is one.
+        val_split: name of the validation split. Default: that of a table for all, if it has one.
+        test_fraction: fraction of the images to hold out to test on, every class kept on both
+            sides, in place of a test split. Default: 0.2, where no test split is named.
+        image_column: see :class:`ltml.data.plan.ReadingOptions`, as for all options up to
+            ``image_pattern``.
+        label_columns: columns of labels.
+        class_columns: columns of 0 and 1, one for each class.
+        value_column: column that affirms or denies the label of its row.
+        split_column: column of the split.
+        reader_column: column of who annotated the row.
+        ignore: columns to leave out.
+        separator: what separates the labels of a cell; see
+            :func:`ltml.data.tables.read_label_csv`.
+        values: what values mean, such as ``{"-1": "unknown", "blank": 0}``.
+        negative_class: class that means none of the others.
+        readers: ``"any"``, ``"majority"`` or ``"agree"``.
+        image_pattern: path of the image called ``{}``.
+        join: more tables, whose columns are added by the columns that they have in common.
+        plan: how tables are read, from ``data.plan`` of an earlier reading, perhaps changed.
 
     Raises:
-        InputError: naming the file and line, if anything is missing or broken.
+        InputError: naming the file and line, if anything is missing, broken or in doubt, or an
+            image is in two splits.
     """
-    root, class_names, splits = Path(root), None, []
-    listing = root / "classes.txt"
-    if is_file(listing):
-        names = [line.strip() for line in lines_of(read_text(listing).rstrip())]
-        class_names = check_class_names(names, where=str(listing))
-    for split in (train_split, test_split, val_split):
-        if split is None:
-            continue
-        path = next((p for p in (root / split, root / f"{split}.csv") if is_file(p)), None)
-        if path is None:
-            there = ", ".join(sorted(file.name for file in root.glob("*.csv"))[:10])
-            remedy = f"there are {there}" if there else "write it, with the columns image,labels"
+    options = ReadingOptions.of(
+        image_column=image_column,
+        label_columns=label_columns,
+        class_columns=class_columns,
+        value_column=value_column,
+        split_column=split_column,
+        reader_column=reader_column,
+        ignore=ignore,
+        separator=separator,
+        values=values,
+        negative_class=negative_class,
+        readers=readers,
+        image_pattern=image_pattern,
+    )
+    names = {"train": train_split or "train", "val": val_split, "test": test_split or "test"}
+    names = {kind: name for kind, name in names.items() if name is not None}
+    if test_fraction is not None:
+        fitted("test_fraction", test_fraction, Annotated[float, Bounds("(0, 1)")])
+        names.pop("test")
+    given = {"train": train_split is not None, "test": test_split is not None}
+    join = [join] if isinstance(join, str) else list(join)
+    return _Folder(Path(root), options, names, given, test_fraction, join, plan).load()
+
+
+class _Folder:
+    """One reading of a folder."""
+
+    def __init__(self, root: Path, options, names, given, test_fraction, join, plan):
+        self.root, self.options, self.names, self.plan = root, options, names, plan
+        self.given = given  # whether the names were
+        self.test_fraction, self.join = test_fraction, join
+        if plan is not None:
+            self.plan = ReadingPlan.from_dict(plan)
+        self.finder = Finder(
+            root, pattern=options.image_pattern or (plan and self.plan.image_pattern)
+        )
+        self.class_names, self.listing = None, root / "classes.txt"
+        self.plans: dict[str, ReadingPlan] = {}
+        self.said: list[str] = []
+
+    def load(self) -> LongTailData:
+        if is_file(self.listing):
+            names = [line.strip() for line in lines_of(read_text(self.listing).rstrip())]
+            self.class_names = check_class_names(names, where=str(self.listing))
+        paths = {kind: _find_table(self.root, name) for kind, name in self.names.items()}
+        if paths["train"] is None:
+            paths = self._one_for_all(paths)
+        elif paths.get("test", "") is None and self._names_splits(paths["train"]):
+            paths = dict.fromkeys(paths, paths["train"])
+        elif paths.get("test", "") is None and not self.given["test"]:
+            del paths["test"]
+        files = set(paths.values())
+        if len(files) == 1 and len(paths) > 1:
+            splits = self._split_rows(paths["train"], self._opened(paths["train"]))
+        else:
+            splits = {}
+            for kind in sorted(paths, key="train val test".index):
+                if paths[kind] is None:
+                    raise self._no_table(self.names[kind])
+                splits[kind] = self._one_split(kind, paths[kind])
+        if "test" not in splits:
+            splits |= self._cut_test(splits["train"])
+        names = self._described(splits["train"].labels.class_names, files)
+        if names is not None:
+            splits = {
+                kind: replace(split, labels=LabelMatrix(split.labels, names))
+                for kind, split in splits.items()
+            }
+        _check_apart(splits)
+        plans = list(self.plans.values())
+        for name, plan in self.plans.items():
+            _LOG.info("%s\n  %s", name, str(plan).replace("\n", "\n  "))
+        for line in self.said:
+            _LOG.info("  %s", line)
+        return LongTailData(
+            "folder", splits["train"], splits["test"], splits.get("val"), plan=plans[0]
+        )
+
+    # --- which files ---
+
+    def _one_for_all(self, paths) -> dict[str, Path]:
+        """Where no file is called as the training split: the folder's only table is for all."""
+        joined = [self.root / name for name in self.join]
+        tables = [path for path in _tables(self.root) if path not in joined]
+        tables = [path for path in tables if not self._is_help(path, tables)]
+        if len(tables) != 1 or self.given["train"]:
+            raise self._no_table(self.names["train"])
+        return dict.fromkeys({"test": None, **paths}, tables[0])
+
+    def _names_splits(self, path: Path) -> bool:
+        """Whether a table has a column of splits, so that it is one for all."""
+        try:
+            options, plan = self.options, self.plan
+            frame = self._opened(path)
+            near = {"finder": self.finder, "near": path.parent}
+            found = read(frame, None, options, plan=plan, labelled=False, **near)[2]
+        except InputError:  # which the reading itself will raise
+            return False
+        return found.split is not None
+
+    def _is_help(self, path: Path, tables: list[Path]) -> bool:
+        """Whether a table only names splits or classes, beside one of labels."""
+        name = plain(path.name)
+        return len(tables) > 1 and any(
+            word in name
+            for word in ("partition", "split", "samplesubmission", "classdescription", "classes")
+        )
+
+    def _no_table(self, split: str) -> InputError:
+        found = [path.relative_to(self.root).as_posix() for path in _tables(self.root)]
+        there = ", ".join(found[:10])
+        remedy = f"there are {there}" if there else "write it, with the columns image,labels"
+        if there:
+            kind = "test" if split == self.names.get("test") else "train"
+            remedy += f": name one by --{kind}-split"
+            if kind == "test":
+                remedy += ", or hold out training images to test on by --test-fraction 0.2"
+        return InputError(
+            f"split {quote(split)} needs {self.root / split}.csv, which is missing; {remedy}"
+        )
+
+    def _opened(self, path: Path) -> Frame:
+        """Open a table, and add the columns of those that are joined to it."""
+        frame = open_table(path)
+        for name in self.join:
+            other = open_table(_find_table(self.root, name) or self.root / name)
+            common = [column for column in frame.columns if column in other.columns]
+            if not common:
+                theirs = ", ".join(map(quote, other.columns))
+                raise InputError(
+                    f"{other.source} has no column in common with {frame.source}; its columns are "
+                    f"{theirs}: rename one"
+                )
+            added = other.columns.astype(object)
+            twice = added.duplicated(common)
+            if twice.any():
+                row = int(np.flatnonzero(twice)[0])
+                raise InputError(
+                    f"{other.source}, {other.places[row]}: {quote(added[common[0]].iloc[row])} is "
+                    "there already; keep one row of each"
+                )
+            columns = frame.columns.astype(object).merge(added, on=common, how="left")
+            lost = columns[added.columns.difference(common)].isna().any(axis=1).to_numpy()
+            if lost.any():
+                row = int(np.flatnonzero(lost)[0])
+                raise InputError(
+                    f"{frame.source}, {frame.places[row]}: {quote(columns[common[0]].iloc[row])} "
+                    f"is not in {other.source} ({int(lost.sum()):,} rows are not); add it, or drop "
+                    "the rows"
+                )
+            frame = frame._replace(columns=columns)
+            self.said.append(f"joined: {Path(other.source).name}, by {', '.join(common)}")
+        return frame
+
+    # --- one table for each split ---
+
+    def _one_split(self, kind: str, path: Path) -> Split:
+        frame = self._opened(path)
+        try:
+            table, labels, plan = read(
+                frame, self.class_names, self.options, finder=self.finder, near=path.parent,
+                plan=self.plan,
+            )  # fmt: skip
+        except InputError as error:
+            if kind == "test" and "it has no labels" in str(error):
+                raise InputError(
+                    f"{error}; if there are none, hold out training images to test on: "
+                    "--test-fraction 0.2"
+                ) from None
+            raise
+        self.class_names = labels.class_names
+        split = self._with_images(table, labels, path, self.names[kind])
+        self._note_images(plan, split)
+        self.plans[path.relative_to(self.root).as_posix() if path.is_relative_to(self.root)
+                   else str(path)] = plan  # fmt: skip
+        return split
+
+    def _with_images(self, table: Table, labels, path: Path, split: str | None) -> Split:
+        files = self.finder.find(
+            table.images,
+            near=path.parent,
+            split=split,
+            place=lambda row: f"{table.source}, {table.rows[row]}",
+        )
+        return Split(files, labels, list(table.images))
+
+    def _note_images(self, plan: ReadingPlan, split: Split) -> None:
+        plan.notes["image"] = f"found in {self.finder.where(split.images)}"
+
+    # --- one table for all ---
+
+    def _split_rows(self, path: Path, frame: Frame) -> dict[str, Split]:
+        """Read a table of all images, and deal them out by a column, by lists, or at random."""
+        table, labels, plan = read(
+            frame, self.class_names, self.options, finder=self.finder, near=path.parent,
+            plan=self.plan,
+        )  # fmt: skip
+        kinds = self._kinds_by_column(frame, plan, table)
+        if kinds is None:
+            kinds = self._kinds_by_lists(path, table, plan)
+        if kinds is None and (self.test_fraction is not None or not self.given["test"]):
+            kinds = np.full(len(table.images), "train", dtype=object)
+        if kinds is None:
+            split = self._with_images(table, labels, path, None)
             raise InputError(
-                f"split {quote(split)} needs {root / split}.csv, which is missing; {remedy}"
+                f"{path} has {len(split):,} images, found in {self.finder.where(split.images)}, "
+                "and does not say which are to train on and which to test on; say which column "
+                "does by --split-column, write lists of images train_list.txt and test_list.txt, "
+                "or hold some out by --test-fraction 0.2"
             )
-        table, labels = read_table(path, class_names, separator)
-        class_names = labels.class_names
-        splits.append(Split(find_images(table, root), labels, list(table.images)))
-    return LongTailData("folder", *splits)
+        if "test" in self.names and not (kinds == "test").any():
+            kinds = np.where(kinds == "val", "test", kinds)
+            self.said.append("test: the validation images, as there are no test images")
+        found, pattern = {}, self.options.image_pattern or ""
+        for kind in ("train", "val", "test"):
+            rows = np.flatnonzero(kinds == kind)
+            if len(rows):
+                places = [table.rows[row] for row in rows]
+                part = Table(table.source, places, [table.images[row] for row in rows])
+                name = self.names.get(kind, kind) if "{split}" in pattern else kind
+                found[kind] = self._with_images(part, labels.subset(rows), path, name)
+        for kind in ("train", "test") if self.given["test"] else ("train",):
+            if kind not in found and kind in self.names:
+                raise InputError(
+                    f"{path}: no image is in the {kind} split {quote(self.names[kind])}; name "
+                    f"another by --{kind}-split"
+                    + (", or give --test-fraction 0.2" if kind == "test" else "")
+                )
+        self._note_images(plan, found["train"])
+        sizes = ", ".join(f"{kind} {len(split):,}" for kind, split in found.items())
+        left = len(table.images) - sum(map(len, found.values()))
+        plan.notes["split"] = sizes + (f" ({left:,} images in none)" if left else "")
+        if plan.split is None and len(found) > 1:
+            self.said.append(f"split: {plan.notes['split']}")
+        self.plans[path.name] = plan
+        return found
+
+    def _kinds_by_column(self, frame: Frame, plan: ReadingPlan, table: Table):
+        """``(N,)`` of the kind of each image's split, by the table's column; None without one."""
+        if plan.split is None:
+            plan.split = self._joined_split(frame, plan)
+            if plan.split is None:
+                return None
+        codes, distinct = pd.factorize(frame.columns[plan.split].array, use_na_sentinel=False)
+        words = ["" if word is None or word != word else str(word) for word in distinct]
+        kind_of = self._meaning_of_splits(plan.split, words)
+        row_kinds = np.array([kind_of.get(word) or "" for word in words], dtype=object)[codes]
+        images, _ = pd.factorize(
+            pd.Series(frame.columns[plan.image].array).map(_normal).array
+        )  # fmt: skip
+        kinds = np.full(len(table.images), "", dtype=object)
+        kinds[images[::-1]] = row_kinds[::-1]
+        differ = np.unique(images[kinds[images] != row_kinds])
+        if len(differ):
+            some = ", ".join(quote(table.images[i]) for i in differ[:3])
+            raise InputError(
+                f"{frame.source}: {len(differ):,} images are in two splits by column "
+                f"{quote(plan.split)}, such as {some}; keep each in one"
+            )
+        return kinds
+
+    def _meaning_of_splits(self, column: str, words: list[str]) -> dict[str, str]:
+        name = plain(column)
+        names = list(self.names.values())
+        asked = {plain(n): kind for kind, n in self.names.items() if names.count(n) == 1}
+        found = {word: asked[plain(word)] for word in words if plain(word) in asked}
+        values = {canonical(word) for word in words}
+        flags = values <= {"0", "1", "true", "false", "yes", "no", ""}
+        for word in words:
+            if word in found:
+                continue
+            on = canonical(word) in ("1", "true", "yes")
+            if split_kind(word):
+                found[word] = split_kind(word)
+            elif flags and name.startswith("is"):
+                kind = split_kind(name[2:]) or "test"
+                other = "train" if kind != "train" else "test"
+                found[word] = kind if on else other
+            elif flags and split_kind(name.strip(",")) == "train":
+                found[word] = "train" if on else "test"
+            elif values <= set(_PARTITION) and len(values) > 1 and "partition" in name:
+                found[word] = _PARTITION[canonical(word)]
+        if "train" not in found.values() and {"test", "val"} & set(found.values()):
+            found = {word: found.get(word, "train") for word in words}  # one fold is tested on
+        if "train" not in found.values():
+            there = ", ".join(map(quote, words[:10]))
+            raise InputError(
+                f"column {quote(column)} holds {there}; say which to test on, such as --test-split "
+                f"{quote(words[0])}: all others are trained on"
+            )
+        return found
+
+    def _joined_split(self, frame: Frame, plan: ReadingPlan) -> str | None:
+        """Add each image's split from a small table beside, such as list_eval_partition.csv."""
+        for path in _tables(self.root):
+            if str(path) == frame.source or path.stat().st_size > _SMALL:
+                continue
+            try:
+                other = open_table(path)
+                options = ReadingOptions.of(
+                    image_column=plan.image if plan.image in other.columns else None
+                )
+                _, _, theirs = read(other, None, options, labelled=False)
+            except InputError:
+                continue  # some other table of the user's
+            if theirs.split is None:
+                continue
+            column = other.columns.drop_duplicates(theirs.image).set_index(theirs.image)
+            split = frame.columns[plan.image].astype(object).map(column[theirs.split])
+            if split.notna().all():
+                frame.columns[f"{theirs.split} of {path.name}"] = split.astype(object)
+                return f"{theirs.split} of {path.name}"
+        return None
+
+    def _kinds_by_lists(self, path: Path, table: Table, plan: ReadingPlan):
+        """Kinds by files such as train_val_list.txt, which list images of a split."""
+        stems = {}
+        for i, image in enumerate(table.images):
+            stems.setdefault(_stem(image), i)
+        kinds, used, twice = np.full(len(table.images), "", dtype=object), [], {}
+        for file in sorted(self.root.glob("*.txt")):
+            words = [w for w in plain(file.stem).replace("list", " ").split() if w]
+            kind = next((k for k in map(_list_kind, words) if k), None)
+            if kind is None or file == self.listing:
+                continue
+            lines = [line.split()[0] for line in lines_of(read_text(file)) if line.strip()]
+            rows = [stems[_stem(line)] for line in lines if _stem(line) in stems]
+            if not rows:
+                continue
+            for row in rows:
+                if kinds[row] not in ("", kind):
+                    twice.setdefault(row, file.name)
+            kinds[rows] = kind
+            used.append(file.name)
+        if twice:
+            some = ", ".join(quote(table.images[row]) for row in list(twice)[:3])
+            raise InputError(
+                f"{path}: {len(twice):,} images are in two lists of {', '.join(used)}, such as "
+                f"{some}; keep each in one"
+            )
+        if not used:
+            return None
+        plan.notes["table"] = f"split by {', '.join(used)}"
+        return kinds
+
+    # --- afterwards ---
+
+    def _cut_test(self, train: Split) -> dict[str, Split]:
+        fraction = self.test_fraction or 0.2
+        kept, held = holdout_split(train.labels, fraction)
+        why = "" if self.test_fraction else "no test split is named, so "
+        self.said.append(
+            f"split: {why}{len(held):,} of {len(train):,} images are held out to test on "
+            f"(test_fraction={fraction:g})"
+        )
+        return {"train": train.subset(kept), "test": train.subset(held)}
+
+    def _described(self, names: tuple[str, ...], used: set) -> list[str] | None:
+        """Class names by a table of codes and names beside, such as class-descriptions.csv."""
+        if is_file(self.listing) or self.plan is not None:
+            return None
+        numbered = names == tuple(f"class {c}" for c in range(len(names)))
+        codes = [str(c) for c in range(len(names))] if numbered else list(names)
+        for path in sorted(self.root.glob("*.csv")):
+            if path in used or path.stat().st_size > _SMALL:
+                continue
+            try:
+                rows = list(csv.reader(lines_of(read_text(path)), strict=True))
+            except (csv.Error, InputError):
+                continue
+            rows = [[cell.strip() for cell in row] for row in rows if row]
+            if not rows or {len(row) for row in rows} - {2}:
+                continue
+            for a, b in ((0, 1), (1, 0)):
+                described = {row[a]: row[b] for row in rows}
+                new = [described.get(code, name) for code, name in zip(codes, names, strict=True)]
+                known = sum(code in described for code in codes)
+                whole = known == len(codes) or (numbered and known > 0.5 * len(codes))
+                if whole and len(set(new)) == len(new) and new != list(names) and all(new):
+                    if all(name.replace(".", "").isdecimal() for name in new):
+                        continue
+                    self.said.append(f"class names: from {path.name}")
+                    return new
+        return None
 
 
-def find_images(table: Table, root: str | Path) -> list[Path]:
-    """Return the image files of a table, once all are known to be there."""
-    files = [Path(root, image) for image in table.images]
-    missing = [row for row, file in enumerate(files) if not is_file(file)]
-    if missing:
-        row, others = missing[0], f" (and {len(missing) - 1:,} more)" if missing[1:] else ""
-        remedy = "write folders with /" if "\\" in table.images[row] else "add it, or drop the row"
-        raise table.error(row, f"image {quote(str(files[row]))} is missing{others}; {remedy}")
-    return files
+def _normal(image) -> str:
+    import posixpath
+
+    return posixpath.normpath(str(image))
+
+
+def _stem(image: str) -> str:
+    name = image.replace("\\", "/").rpartition("/")[2]
+    return name.rpartition(".")[0] or name
+
+
+def _list_kind(word: str) -> str | None:
+    """The split that a list's file name speaks of: ``train_val_list`` is training."""
+    for kind in ("train", "test", "val"):
+        if word.startswith(kind) or word.endswith(kind):
+            return kind
+    return split_kind(word)
+
+
+def _tables(root: Path) -> list[Path]:
+    """The tables that lie in a folder."""
+    suffixes = [suffix for suffix in SUFFIXES if suffix != ".txt"]
+    found = [p for p in sorted(root.glob("*")) if p.name.lower().endswith(tuple(suffixes))]
+    return [path for path in found if is_file(path) and path.name[0] != "."]
+
+
+def _find_table(root: Path, split: str) -> Path | None:
+    """The table of a split: a file of its name, or the only one in a folder of its name."""
+    names = (split, *(f"{split}{suffix}" for suffix in SUFFIXES))
+    found = next((root / name for name in names if is_file(root / name)), None)
+    if found is None and "\0" not in split and (root / split).is_dir():
+        tables = _tables(root / split)
+        if len(tables) > 1:
+            there = ", ".join(path.name for path in tables[:10])
+            raise InputError(
+                f"split {quote(split)}: {root / split} holds several tables ({there}); name one, "
+                f"such as {split}/{tables[0].name}"
+            )
+        found = tables[0] if tables else None
+    return found
+
+
+def _check_apart(splits: dict[str, Split]) -> None:
+    """Raise if an image is in two splits: its scores would mean nothing."""
+    files = {kind: {str(path) for path in split.images} for kind, split in splits.items()}
+    for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
+        both = files.get(one, set()) & files.get(other, set())
+        if both:
+            some = ", ".join(quote(path) for path in sorted(both)[:3])
+            n = len(both)
+            raise InputError(
+                f"{n:,} image{'s are' if n > 1 else ' is'} in both the {one} and the {other} split"
+                f", such as {some}; keep each in one, or give one table and --test-fraction 0.2"
+            )

@@ -11,34 +11,42 @@ from torch.utils.data import Subset
 from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.labels import LabelMatrix
-from ltml.data.folder import find_images
+from ltml.data.finder import Finder
 from ltml.data.image import read_image
+from ltml.data.plan import ReadingOptions, ReadingPlan
+from ltml.data.reader import flags_among, read
 from ltml.data.splits import Split
-from ltml.data.tables import Table, join_rows, read_cells, read_columns
+from ltml.data.tables import Frame, Places, Table, as_text
 
 
 def from_frame(
     df: pd.DataFrame,
     *,
-    images: str = "path",
-    labels: str | Sequence[str] = "labels",
+    images: str | None = None,
+    labels: str | Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     root: str | Path = "",
     separator: str | None = None,
     name: str = "frame",
+    plan: ReadingPlan | dict | None = None,
+    **reading,
 ) -> Split:
     """Make a split from a DataFrame of image files and labels.
 
     Args:
         df: a row for each image, or for each image and label.
-        images: column of paths.
+        images: column of paths, names or ids; see :class:`ltml.data.finder.Finder`. Default:
+            ``path``, else found.
         labels: column of names or indices: text (see :func:`ltml.data.tables.read_label_csv`),
-            a list, or a number; or the columns of 0 and 1, one for each class.
+            a list, or a number; or several such columns; or the columns of 0 and 1, one for each
+            class, NaN where unknown. Default: ``labels``, else found.
         class_names: names in column order. Default: those found. Give a test split those of its
             training split.
-        root: folder that the paths are relative to. Default: the current one.
+        root: folder of the images. Default: the current one.
         separator: what separates the labels of a cell; ``"none"`` if each cell is one label.
         name: how messages call the frame.
+        plan: how the frame is read, as :func:`ltml.data.reader.read_plan` gave it, perhaps changed.
+        reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``values``.
 
     Raises:
         InputError: naming the row from 0, if an image is missing, or labels cannot be read.
@@ -55,21 +63,46 @@ def from_frame(
         (('cat', 'dog'), array([2, 1]))
         >>> folder.cleanup()
     """
-    chosen = [labels] if isinstance(labels, str) else list(labels)
-    for column in (images, *chosen):
+    df = df.rename(columns=str)
+    class_names = None if class_names is None else list(map(str, class_names))
+    images = "path" if images is None and "path" in df.columns and plan is None else images
+    labels = "labels" if labels is None and "labels" in df.columns and not reading else labels
+    one = isinstance(labels, str | int)
+    chosen = [] if labels is None else [str(labels)] if one else list(map(str, labels))
+    for column in ([] if images is None else [str(images)]) + chosen:
         if column not in df.columns:
-            there = ", ".join(map(str, df.columns))
+            there = ", ".join(df.columns)
             raise InputError(f"{name} has no column {quote(column)}; its columns are {there}")
-    for row in np.flatnonzero(df[images].isna())[:1]:
-        raise InputError(f"{name}, row {row}: there is no path; give one, or drop the row")
-    paths = [os.fspath(path) for path in df[images]]
-    table = Table(name, [f"row {row}" for row in range(len(df))], paths)
-    if isinstance(labels, str):
-        table, matrix = _read_labels(table, df[labels], class_names, separator)
-    else:
-        columns = df[chosen].rename(columns=str)
-        matrix = read_columns(table, columns, class_names or tuple(columns))
-    return Split(find_images(table, root), matrix, list(table.images))
+    if df.columns.has_duplicates:
+        raise InputError(f"{name}: two columns have the same name; rename one")
+    if images is not None:
+        for row in np.flatnonzero(df[str(images)].isna())[:1]:
+            raise InputError(f"{name}, row {row}: there is no path; give one, or drop the row")
+        reading["image_column"] = str(images)
+    places = Places("row", range(len(df)))
+    finder = Finder(root, pattern=reading.get("image_pattern"))
+    if one and images is not None and plan is None:  # numbers are indices, whatever classes' names
+        paths = list(map(as_text, df[str(images)]))
+        cells = _plain_cells(Table(name, places, paths), df[chosen[0]])
+        if not any(isinstance(label, str) for cell in cells for label in cell):
+            table, matrix = _read_numbers(Table(name, places, paths), cells, class_names)
+            return _found(finder, table, matrix)
+    columns = {column: list(map(as_text, df[column])) for column in df.columns}
+    if one and images is not None and plan is None:
+        columns[chosen[0]] = [c if isinstance(c, str) else as_text(c) for c in cells]
+    frame = Frame(name, places, pd.DataFrame(columns, dtype=object, index=range(len(df))))
+    if chosen:
+        flags = not one and flags_among(frame, chosen)
+        reading["class_columns" if flags else "label_columns"] = chosen
+    options = ReadingOptions.of(separator=separator, **reading)
+    table, matrix, plan = read(frame, class_names, options, finder=finder, plan=plan)
+    plan.log(table, matrix)
+    return _found(finder, table, matrix)
+
+
+def _found(finder: Finder, table: Table, matrix: LabelMatrix) -> Split:
+    files = finder.find(table.images, place=lambda row: f"{table.source}, {table.rows[row]}")
+    return Split(files, matrix, list(table.images))
 
 
 class DatasetImages(Sequence):
@@ -100,9 +133,10 @@ def from_dataset(
     dataset,
     *,
     images: str | None = None,
-    labels: str | None = None,
+    labels: str | Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     separator: str | None = None,
+    **reading,
 ) -> Split:
     """Make a split from a data set of torchvision or Hugging Face; images are decoded on use.
 
@@ -110,10 +144,12 @@ def from_dataset(
         dataset: of items ``(image, target)``, a target being a class index, a list of indices, or a
             vector of 0 and 1; or a :class:`datasets.Dataset` with columns of images and labels.
         images: column of the images. Default: the one of type ``Image``.
-        labels: column of the labels. Default: the one with class names, else the one called so.
+        labels: column of the labels, or several: of labels, or of booleans, one for each class.
+            Default: the one with class names, else the one called so, else those of booleans.
         class_names: names in column order. Default: those of the data set, else those found, or
             ``"class 0"``, ``"class 1"``...
         separator: what separates labels in a text; see :func:`ltml.data.tables.read_label_csv`.
+        reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``values``.
 
     Raises:
         InputError: naming the item from 0, if it cannot be read.
@@ -128,39 +164,75 @@ def from_dataset(
     if isinstance(dataset, Mapping):
         raise InputError(f"the data set has the splits {', '.join(dataset)}; give one of them")
     if isinstance(dataset, Subset):
-        options = {"images": images, "labels": labels, "class_names": class_names}
+        options = {"images": images, "labels": labels, "class_names": class_names, **reading}
         return from_dataset(dataset.dataset, separator=separator, **options).subset(dataset.indices)
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InputError(
+            "the data set is streamed, so its images cannot be drawn in any order; load it without "
+            "streaming, or take a part: datasets.Dataset.from_list(list(dataset.take(1000)))"
+        )
+    ids = [str(i) for i in range(len(dataset))]
+    table = Table("data set", Places("item", range(len(ids))), ids)
     features = getattr(dataset, "features", None)
+    listed_labels = False  # lists of indices, which are never vectors of 0 and 1
     if isinstance(features, Mapping):  # of Hugging Face
         kinds = {name: getattr(kind, "feature", kind) for name, kind in features.items()}
         pictures = [name for name, kind in kinds.items() if type(kind).__name__ == "Image"]
-        named = [name for name, kind in kinds.items() if hasattr(kind, "names")]
-        called = [name for name in kinds if name in ("label", "labels")]
         images = _choose("images", images, pictures, kinds)
-        labels = _choose("labels", labels, named or called, kinds)
-        class_names = class_names or getattr(kinds[labels], "names", None)
-        targets = dataset.with_format(None).select_columns([labels])[:][labels]
-        dataset = dataset.with_format(None).select_columns([images])
+        plain = dataset.with_format(None)
+        dataset = plain.select_columns([images])
+        columns = _label_columns(labels, kinds)
+        if len(columns) > 1 or not isinstance(labels, str | None):
+            matrix = _read_several(table, plain, columns, kinds, class_names, separator, reading)
+            return _of_pictures(dataset, images, matrix, ids)
+        names = getattr(kinds[columns[0]], "names", None)
+        listed_labels = names is not None and kinds[columns[0]] is not features[columns[0]]
+        class_names = names if class_names is None else class_names
+        targets = plain.select_columns(columns)[:][columns[0]]
     else:
-        images, class_names = 0, class_names or getattr(dataset, "classes", None)
-        targets = (dataset[i][1] for i in range(len(dataset)))
+        images = 0
+        class_names = getattr(dataset, "classes", None) if class_names is None else class_names
+        targets = (_target(dataset, i) for i in range(len(dataset)))
         listed = getattr(dataset, "targets", None)  # saves decoding every image
         plain = isinstance(listed, list) and set(map(type, listed)) == {int}
         if plain and getattr(dataset, "target_transform", None) is None:
             targets = listed
     if class_names is not None:  # ImageNet's classes have several names each
-        class_names = [name if isinstance(name, str) else ", ".join(name) for name in class_names]
-    ids = [str(i) for i in range(len(dataset))]
-    table = Table("data set", [f"item {i}" for i in ids], ids)
-    _, matrix = _read_labels(table, targets, class_names, separator)
-    pictures = DatasetImages(dataset, images)
+        class_names = [name if isinstance(name, str) else _several(name) for name in class_names]
+    cells = _plain_cells(table, targets)
+    if any(isinstance(label, str) for cell in cells for label in cell):
+        texts = [c if isinstance(c, str) else as_text(c) for c in cells]
+        frame = {"image": ids, "labels": texts}
+        matrix = _read_texts(table, frame, class_names, separator, reading, label_columns="labels")
+    else:
+        _, matrix = _read_numbers(table, cells, class_names, indices=listed_labels)
+    return _of_pictures(dataset, images, matrix, ids)
+
+
+def _of_pictures(dataset, key, matrix: LabelMatrix, ids: list[str]) -> Split:
+    pictures = DatasetImages(dataset, key)
     try:
-        read_image(pictures[0], "0 of the data set")  # a transform that normalises shows here
+        if ids:
+            read_image(pictures[0], "0 of the data set")  # a transform that normalises shows here
     except InputError as error:
         raise InputError(
             f"{error}: give the data set without a transform that normalises"
         ) from error
     return Split(pictures, matrix, ids)
+
+
+def _several(name) -> str:
+    return ", ".join(map(str, name)) if isinstance(name, tuple | list) else str(name)
+
+
+def _target(dataset, i: int):
+    item = dataset[i]
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise InputError(
+            f"item {i} of the data set is of type {type(item).__name__}; give a data set of items "
+            "(image, target)"
+        )
+    return item[1]
 
 
 def _choose(option: str, given: str | None, found: list[str], columns: Iterable[str]) -> str:
@@ -171,40 +243,124 @@ def _choose(option: str, given: str | None, found: list[str], columns: Iterable[
     return given
 
 
-def _read_labels(table: Table, cells: Iterable, class_names, separator):
-    """Read labels given as text, lists of names, class indices, or vectors of 0 and 1."""
-    cells = [_plain(table, row, cell) for row, cell in enumerate(cells)]
-    if any(isinstance(label, str) for cell in cells for label in cell):
-        cells = [c if isinstance(c, str) else tuple(str(n).strip() for n in c) for c in cells]
-        return read_cells(table, cells, class_names, separator)
-    lengths, values = {len(cell) for cell in cells}, {value for cell in cells for value in cell}
-    if len(lengths) == 1 and values and values <= {0, 1}:
-        # An image's indices do not repeat, as 0 and 1 must in vectors of more than two classes.
-        if any(len(set(cell)) < len(cell) or type(cell[0]) is not int for cell in cells):
-            return table, LabelMatrix([list(cell) for cell in cells], class_names)
-        if lengths == {2}:
-            text = "may be indices or 0 and 1; give booleans if they are 0 and 1"
-            raise table.error(0, f"the labels {cells[0]} {text}")
+def _label_columns(labels, kinds: Mapping) -> list[str]:
+    """Columns of labels: those given, or the one with class names, called so, or of booleans."""
+    if labels is not None:
+        given = [labels] if isinstance(labels, str) else list(labels)
+        return [_choose("labels", name, [], kinds) for name in given]
+    named = [name for name, kind in kinds.items() if hasattr(kind, "names")]
+    called = [name for name in kinds if name in ("label", "labels")]
+    flags = [name for name, kind in kinds.items() if getattr(kind, "dtype", None) == "bool"]
+    found = named or called
+    return flags if not found and flags else [_choose("labels", None, found, kinds)]
+
+
+def _read_several(table, plain, columns, kinds, class_names, separator, reading) -> LabelMatrix:
+    """Read several columns of a data set: of 0 and 1, or of labels whose names are known."""
+    frame = {"image": list(table.images)}
+    for column in columns:
+        names = getattr(kinds[column], "names", None)
+        cells = plain.select_columns([column])[:][column]
+        if names is not None:
+            named = dict(enumerate(names))
+            cells = [
+                [named[i] for i in cell if i in named]
+                if isinstance(cell, list)
+                else named.get(cell)
+                for cell in cells
+            ]
+        frame[column] = list(map(as_text, cells))
+    texts = Frame(table.source, table.rows, pd.DataFrame(frame, dtype=object))
+    role = "class_columns" if flags_among(texts, columns) else "label_columns"
+    return _read_texts(table, frame, class_names, separator, reading, **{role: columns})
+
+
+def _read_texts(table, frame: dict, class_names, separator, reading, **roles) -> LabelMatrix:
+    columns = pd.DataFrame(frame, dtype=object)
+    options = ReadingOptions.of(image_column="image", separator=separator, **roles, **reading)
+    found, matrix, plan = read(Frame(table.source, table.rows, columns), class_names, options)
+    plan.log(found, matrix)
+    return matrix
+
+
+def _read_numbers(table: Table, cells: Sequence[tuple], class_names, *, indices: bool = False):
+    """Read class indices, lists of them, or vectors of 0 and 1, NaN where unknown."""
+    lengths = {len(cell) for cell in cells}
+    known = {value for cell in cells for value in cell if value == value}
+    if len(lengths) == 1 and max(lengths) > 1 and not indices:
+        repeats = any(len(set(cell)) < len(cell) or type(cell[0]) is not int for cell in cells)
+        if known and known <= {0, 1}:
+            # An image's indices do not repeat, as 0 and 1 must in vectors of more than two classes.
+            if repeats:
+                return table, LabelMatrix(np.array(cells, dtype=float), class_names)
+            if lengths == {2}:
+                text = "may be indices or 0 and 1; give booleans if they are 0 and 1"
+                raise table.error(0, f"the labels {cells[0]} {text}")
+        row = next((row for row, cell in enumerate(cells) if cell.count(0) > 1), None)
+        if row is not None and max(lengths) > 2 and known:
+            wrong = max(known, key=abs)
+            raise table.error(
+                row,
+                f"the labels {quote(str(cells[row]))} are no indices, as 0 stands twice, and not 0 "
+                f"and 1 either, as {wrong} shows; give 0 and 1, such as (counts > 0)",
+            )
+    cells = [tuple(value for value in cell if value == value) for cell in cells]
+    for row, cell in enumerate(cells):
+        for value in cell:
+            if not isinstance(value, int) and not float(value).is_integer():
+                text = f"image {row} has label {value!r}; give names, indices, or 0 and 1"
+                raise table.error(row, text)
+    lists = [[int(value) for value in cell] for cell in cells]
     if class_names is None:
-        if not values:
+        if not known:
             raise InputError(f"{table.source} holds no label; give some, or class_names")
-        class_names = [f"class {c}" for c in range(int(max(values)) + 1)]
-    table, lists = join_rows(table, cells, single=lengths <= {0, 1}, least=0.1)
-    return table, LabelMatrix.from_lists(lists, class_names)
+        class_names = [f"class {c}" for c in range(int(max(known)) + 1)]
+    return _joined(table, LabelMatrix.from_lists(lists, class_names))
+
+
+def _joined(table: Table, matrix: LabelMatrix) -> tuple[Table, LabelMatrix]:
+    """Join the rows of an image, if each holds one label and they are more than a slip."""
+    codes, images = pd.factorize(
+        np.array([os.path.normpath(i) for i in table.images], dtype=object)
+    )
+    if len(images) == len(codes):
+        return table, matrix
+    counts = np.bincount(codes)
+    several, labels = counts > 1, np.diff(matrix.matrix.indptr)
+    first = np.unique(codes, return_index=True)[1]
+    if several.sum() < 0.1 * len(images) or (labels[several[codes]] != 1).any():
+        row = int(np.setdiff1d(np.arange(len(codes)), first)[0])
+        text = f"image {quote(table.images[row])} is on {table.rows[first[codes[row]]]} already"
+        raise table.error(row, f"{text}; keep one row")
+    lists = [[] for _ in images]
+    for row, code in enumerate(codes):
+        lists[code] += matrix[row].tolist()
+    places = [table.rows[row] for row in first]
+    joined = Table(table.source, places, [table.images[row] for row in first])
+    return joined, LabelMatrix.from_lists(lists, matrix.class_names)
+
+
+def _plain_cells(table: Table, cells: Iterable) -> list[str | tuple]:
+    """Labels as text, or as tuples of names or numbers."""
+    return [_plain(table, row, cell) for row, cell in enumerate(cells)]
 
 
 def _plain(table: Table, row: int, cell) -> str | tuple:
-    """Text, or a tuple of names or numbers."""
     cell = cell.tolist() if hasattr(cell, "tolist") else cell  # arrays and tensors
     if isinstance(cell, str):
         return cell.strip()
     if cell is None or cell is pd.NA or cell != cell:  # pandas' missing values
         return ()
-    if isinstance(cell, float) and cell.is_integer():  # beside missing values, pandas makes 1 1.0
-        cell = int(cell)
-    labels = tuple(cell) if isinstance(cell, list | tuple | set) else (cell,)
-    wrong = next((x for x in labels if not isinstance(x, str | int | float)), None)
+    labels = tuple(cell) if isinstance(cell, list | tuple | set | frozenset) else (cell,)
+    labels = tuple(x.item() if isinstance(x, np.generic) else x for x in labels)
+    wrong = next((x for x in labels if not isinstance(x, str | int | float | None)), None)
+    wrong = None if wrong is pd.NA else wrong
     if wrong is not None:
         text = f"a label is of type {type(wrong).__name__}; give names, indices or 0 and 1"
         raise table.error(row, f"{text} (torchvision: by target_transform)")
-    return labels
+    labels = tuple(float("nan") if x is None or x is pd.NA else x for x in labels)
+    if any(isinstance(x, str) for x in labels):
+        return tuple(x for x in labels if x == x)
+    # Beside missing values, pandas makes 1 1.0.
+    whole = not isinstance(cell, list | tuple) and isinstance(cell, float) and cell.is_integer()
+    return (int(cell),) if whole else labels

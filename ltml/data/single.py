@@ -6,8 +6,10 @@ from pathlib import Path
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, lines_of, read_text
 from ltml.data.finder import Finder
+from ltml.data.plan import ReadingOptions
+from ltml.data.reader import read
 from ltml.data.splits import Split, is_file
-from ltml.data.tables import read_label_csv
+from ltml.data.tables import open_table
 
 
 def load_table(
@@ -16,6 +18,7 @@ def load_table(
     *,
     root: str | Path | None = None,
     separator: str | None = None,
+    **reading,
 ) -> Split:
     """Make a split of one table of labels.
 
@@ -24,15 +27,21 @@ def load_table(
         class_names: names in column order; default: those found.
         root: folder that its images lie in; default: the table's own.
         separator: what separates the labels of a cell.
+        reading: more options of :class:`ltml.data.plan.ReadingOptions`.
 
     Raises:
         InputError: if the table cannot be read, or an image is missing.
     """
-    images, labels = read_label_csv(path, class_names, separator=separator)
-    folder = Path(path).parent
-    finder = Finder(folder if root is None else root)
-    files = finder.find(images, near=folder, place=lambda row: f"{path}, image {row + 1}")
-    return Split(files, labels, images)
+    path = Path(path)
+    options = ReadingOptions.of(separator=separator, **reading)
+    finder = Finder(path.parent if root is None else root, pattern=options.image_pattern)
+    near = {"finder": finder, "near": path.parent}
+    table, labels, plan = read(open_table(path), class_names, options, **near)
+    plan.log(table, labels)
+    files = finder.find(
+        table.images, near=path.parent, place=lambda row: f"{table.source}, {table.rows[row]}"
+    )
+    return Split(files, labels, list(table.images))
 
 
 def find_table(root: str | Path, split: str) -> Path:

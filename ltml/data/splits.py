@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, which checking data need not
     from PIL.Image import Image
     from torch import Tensor
 
+    from ltml.data.plan import ReadingPlan
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
@@ -78,6 +80,7 @@ class LongTailData:
         train: split to train on.
         test: split to test on.
         val: split to choose settings on, if there is one.
+        plan: how the training table was read, if one was; runs keep it.
 
     Raises:
         InputError: if the splits' class names differ, or a split has no label.
@@ -92,6 +95,7 @@ class LongTailData:
     train: Split
     test: Split
     val: Split | None = None
+    plan: "ReadingPlan | None" = None
 
     def __post_init__(self):
         for name, split in self.splits.items():

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.core.metrics import auroc, average_precision, calibration, classification
+from ltml.data.plan import ReadingOptions
 from ltml.data.single import load_table
 from ltml.data.splits import LongTailData, Split
 from ltml.runs import scores as kept
@@ -187,4 +188,8 @@ def _of_table(run: Run, path: Path, root: str | Path | None, separator: str | No
         known = ", ".join(SPLITS)
         raise InputError(f"{str(path)!r} is no file; give a table of labels, or one of {known}")
     names = run.config["data"]["class_names"]
-    return load_table(path, names, root=root, separator=separator)
+    # As the run's own tables were read, but for what is in other columns there.
+    known = {field.name for field in fields(ReadingOptions)} - {"split_column"}
+    said = {k: v for k, v in run.recipe.get("data_options", {}).items() if k in known}
+    said |= {} if separator is None else {"separator": separator}
+    return load_table(path, names, root=root, **said)

@@ -287,6 +287,8 @@ class Training:
             "test_images": len(data.test),
             **counts_of(data.test.labels, "test_"),
         }
+        if data.plan is not None:
+            self.recorder.config["data"]["plan"] = data.plan.as_dict()
         files = self.bank.files if self.bank else {n: part.files for n, part in data.splits.items()}
         self.recorder.images = {
             name: (split.ids, files.get(name, [])) for name, split in data.splits.items()

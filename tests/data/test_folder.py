@@ -33,7 +33,8 @@ def test_folder(root):
 
 
 def test_a_validation_split(root):
-    (root / "dev.csv").write_text("image;cat;dog\nphotos/3.jpg;1;0\n")
+    (root / "photos/5.jpg").touch()
+    (root / "dev.csv").write_text("image;cat;dog\nphotos/5.jpg;1;0\n")
     data = load(root=root, val_split="dev")
     assert data.val.labels.dense().tolist() == [[1, 0]]
     assert data.test.ids == ["photos/4.jpg"]
@@ -65,8 +66,8 @@ def test_training_classes_settle_how_a_test_file_is_read(root):
 
 
 def test_the_separator_reaches_every_split(root):
-    for split in ("train", "test"):
-        (root / f"{split}.csv").write_text("image,labels\nphotos/4.jpg,red circle\n")
+    for split, image in (("train", 1), ("test", 4)):
+        (root / f"{split}.csv").write_text(f"image,labels\nphotos/{image}.jpg,red circle\n")
     with pytest.raises(InputError, match="'red circle' may be"):
         load(root=root)
     assert load(root=root, separator="none").class_names == ("red circle",)
@@ -83,7 +84,7 @@ def test_the_separator_reaches_every_split(root):
             "label 'Dog' is none of the 2 classes ('dog' but",
         ),
         ("test.csv", f"{HEAD}photos/4.jpg,dog\n5.jpg,\n6.jpg,\n", "5.jpg' is missing (and 1 more)"),
-        ("test.csv", f"{HEAD}photos\\4.jpg,dog\n", "is missing; write folders with /"),
+        ("test.csv", f"{HEAD}photos\\6.jpg,dog\n", "is missing: photos/ holds 4 images such as"),
         ("classes.txt", "cat\n\ndog\n", "classes.txt: class 2 is named ''"),
         ("classes.txt", "", "classes.txt: class 1 is named ''"),
         ("classes.txt", "cat\ncat\n", "classes.txt: classes 1 and 2 are both named 'cat'"),
