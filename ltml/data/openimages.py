@@ -139,20 +139,18 @@ def _part(path: Path, table: pd.DataFrame, names: dict, machine: float | None, b
     label, mids = pd.factorize(table.LabelName)
     name = [names.get(mid, mid) for mid in mids]
     entry = images.astype(np.int64) * max(len(mids), 1) + label
-    yes = set(entry[(verified & (table.Confidence == 1)).to_numpy()].tolist())
-    no = set(entry[(verified & (table.Confidence == 0)).to_numpy()].tolist())
-    both = yes & no  # people differ: unknown
-    yes, no = yes - both, no - both
+    score = table.Confidence.to_numpy()
+    yes, no = np.unique(entry[score == 1]), np.unique(entry[score == 0])
+    both = np.intersect1d(yes, no)  # people differ: unknown
     if machine is not None:
-        sure = entry[(~verified & (table.Confidence >= machine)).to_numpy()]
-        yes |= set(sure.tolist()) - no - both
-    labels: list[list[str]] = [[] for _ in first]
-    known: list[list[str]] = [[] for _ in first]
-    for value in yes:
-        i, c = divmod(value, len(mids))
-        labels[i].append(name[c])
-        known[i].append(name[c])
-    for value in no:
-        i, c = divmod(value, len(mids))
-        known[i].append(name[c])
+        sure = np.unique(entry[~verified.to_numpy() & (score >= machine)])
+        yes = np.union1d(yes, np.setdiff1d(sure, no))
+    yes, no = np.setdiff1d(yes, both), np.setdiff1d(no, both)
+    name, rows = np.array(name, object), len(first)
+
+    def lists(entries: np.ndarray) -> list[np.ndarray]:
+        ends = np.cumsum(np.bincount(entries // len(mids), minlength=rows))[:-1]
+        return np.split(name[entries % len(mids)], ends)
+
+    labels, known = lists(yes), lists(np.union1d(yes, no))
     return Part(path, list(first), labels, known=known)
