@@ -418,7 +418,14 @@ def _find(part: Part, kind: str | None, finder: Finder, optional: bool) -> list[
     for i, path in zip(here, found, strict=True):
         paths[i] = path if is_file(path) else None  # a broken link has a name, but nothing else
     # Among images of their own split, one that is found in another split's folder is another photo.
-    astray = [i for i in here if paths[i] and _is_astray(kind, names[i], paths[i], finder.root)]
+    strange: dict[str, set[str]] = {}  # folder -> its parts that name another split
+    astray = []
+    for i in here:
+        folder = os.path.dirname(paths[i] or "")  # noqa: PTH120 - a million times
+        if folder not in strange:
+            strange[folder] = _other_splits(kind, Path(folder), finder.root)
+        if strange[folder] and not any(part in names[i] for part in strange[folder]):
+            astray.append(i)
     if len(astray) < len(here):
         for i in astray:
             paths[i] = None
@@ -438,11 +445,10 @@ def _find(part: Part, kind: str | None, finder: Finder, optional: bool) -> list[
     return paths
 
 
-def _is_astray(kind: str | None, name: str, path: Path, root: Path) -> bool:
-    """Whether an image lies in a folder of another split, which its name does not say."""
-    inside = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
-    others = {part for part in inside if kind and kind_of(part) not in (None, kind)}
-    return bool(others) and not any(part in name for part in others)
+def _other_splits(kind: str | None, folder: Path, root: Path) -> set[str]:
+    """Parts of a folder's path below the root that name another split than that of a kind."""
+    inside = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+    return {part for part in inside if kind and kind_of(part) not in (None, kind)}
 
 
 def recognised(root: str | Path, modules: Mapping[str, str]) -> dict[str, str]:

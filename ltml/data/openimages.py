@@ -140,17 +140,23 @@ def _part(path: Path, table: pd.DataFrame, names: dict, machine: float | None, b
     name = [names.get(mid, mid) for mid in mids]
     entry = images.astype(np.int64) * max(len(mids), 1) + label
     score = table.Confidence.to_numpy()
-    yes, no = np.unique(entry[score == 1]), np.unique(entry[score == 0])
-    both = np.intersect1d(yes, no)  # people differ: unknown
+    yes, no = _distinct(entry[score == 1]), _distinct(entry[score == 0])
+    both = np.intersect1d(yes, no, assume_unique=True)  # people differ: unknown
     if machine is not None:
-        sure = np.unique(entry[~verified.to_numpy() & (score >= machine)])
-        yes = np.union1d(yes, np.setdiff1d(sure, no))
-    yes, no = np.setdiff1d(yes, both), np.setdiff1d(no, both)
+        sure = _distinct(entry[~verified.to_numpy() & (score >= machine)])
+        yes = _distinct(np.concatenate([yes, np.setdiff1d(sure, no, assume_unique=True)]))
+    yes, no = (np.setdiff1d(part, both, assume_unique=True) for part in (yes, no))
     name, rows = np.array(name, object), len(first)
 
     def lists(entries: np.ndarray) -> list[np.ndarray]:
         ends = np.cumsum(np.bincount(entries // len(mids), minlength=rows))[:-1]
         return np.split(name[entries % len(mids)], ends)
 
-    labels, known = lists(yes), lists(np.union1d(yes, no))
+    labels, known = lists(yes), lists(_distinct(np.concatenate([yes, no])))
     return Part(path, list(first), labels, known=known)
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Sorted distinct values, by sorting: np.unique's hashing takes ten times as long on these."""
+    values = np.sort(values)
+    return values[np.flatnonzero(np.diff(values, prepend=-1))]
