@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
@@ -163,6 +163,7 @@ def forms(Y):
     yield LabelMatrix.from_lists(lists, names, known=[np.flatnonzero(row == 0) for row in Y])
 
 
+@settings(deadline=None)
 @given(three_states)
 def test_unknown_entries_come_in_every_form(Y):
     expected = LabelMatrix(Y)
@@ -172,6 +173,7 @@ def test_unknown_entries_come_in_every_form(Y):
         assert labels.class_names == expected.class_names
 
 
+@settings(deadline=None)
 @given(three_states, st.data())
 def test_unknown_entries_go_where_the_labels_go(Y, data):
     labels, blank = LabelMatrix(Y), np.isnan(Y)
@@ -193,6 +195,7 @@ def test_unknown_entries_go_where_the_labels_go(Y, data):
         assert (LabelMatrix(other) == labels) == np.array_equal(other, Y, equal_nan=True)
 
 
+@settings(deadline=None)
 @given(three_states)
 def test_cooccurrence_is_over_the_images_where_the_other_class_is_known(Y):
     found = LabelMatrix(Y).cooccurrence()
@@ -223,4 +226,45 @@ def test_mostly_unknown_labels_are_as_thin_as_what_is_known():
     assert labels.negative_counts.sum() == N * each
     assert labels.subset([3, 1]).known().nonzero()[:, 1].tolist() == sorted(indices[3]) + sorted(
         indices[1]
+    )
+
+
+def test_fixed_groups_stay_with_every_part():
+    counts = [120, 60, 25, 19, 3, 0]
+    labels = LabelMatrix.from_lists(
+        [[c] for c, n in enumerate(counts) for _ in range(n)], list("abcdef")
+    )
+    whole = labels.group_of_class().tolist()
+    part = labels.grouped().subset(np.arange(0, len(labels), 4))
+    assert part.group_of_class().tolist() == whole
+    assert labels.subset(part.counts).group_of_class().tolist() != whole
+    for other in (
+        LabelMatrix(part),
+        part.fill_unknown(),
+        part.subset([0]).grouped(),
+        part.grouped(),
+    ):
+        assert other.group_of_class().tolist() == whole
+    own = part.grouped((60, 4))
+    assert own.bounds == (60, 4)
+    assert own.group_of_class().tolist() == ["head", "head", "medium", "medium", "tail", "tail"]
+    assert own.groups(head=100)["head"].tolist() == [0]
+    for wrong, message in (
+        ((1, 2), "0 <= tail <= head"),
+        ((5,), "two counts"),
+        ("thirds", "tercil"),
+    ):
+        with pytest.raises(InputError, match=message):
+            labels.grouped(wrong)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=3, max_size=12, unique=True))
+def test_terciles_are_thirds_of_the_classes_with_an_image(counts):
+    labels = LabelMatrix.from_lists([[c] for c, n in enumerate(counts) for _ in range(n)], counts)
+    groups = labels.grouped("terciles").groups()
+    sizes = [np.count_nonzero(labels.counts[classes]) for classes in groups.values()]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(labels.counts[groups["head"]], default=41) > max(
+        labels.counts[groups["tail"]], default=-1
     )

@@ -1,6 +1,7 @@
 """A run from a loop that never called fit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -181,3 +182,73 @@ def test_scores_that_do_not_fit_are_refused_before_anything_is_recorded(given, m
             recorder.epoch(**given)
         assert recorder.epochs == 0
         recorder.epoch()
+
+
+def test_groups_are_those_of_the_whole_table_and_other_ones_are_not_lined_up(tmp_path, caplog):
+    lists = [[c] for c, n in enumerate([120, 60, 25, 19]) for _ in range(n)]
+    labels = ltml.LabelMatrix.from_lists(lists, list("abcd"))
+    half = np.arange(0, len(labels), 2)
+    runs = {}
+    for name, part in {
+        "whole": labels,
+        "half": labels.grouped().subset(half),
+        "regrouped": labels.subset(half),
+        "terciles": labels.grouped("terciles"),
+    }.items():
+        with Recorder(tmp_path / name, part) as recorder:
+            recorder.epoch()
+        runs[name] = Run.load(tmp_path / name)
+    groups = {name: run.classes.group.tolist() for name, run in runs.items()}
+    assert groups["half"] == groups["whole"] == ["head", "medium", "medium", "tail"]
+    assert runs["half"].config["data"]["group_counts"] == [120, 60, 25, 19]
+    assert runs["terciles"].bounds == (60, 25)
+    caplog.set_level("WARNING", "ltml")
+    table_of([runs["whole"], runs["half"]])
+    assert not caplog.messages
+    table_of([runs["whole"], runs["regrouped"]])
+    assert (
+        "'whole' and 'regrouped' have 2 classes in other groups, such as 'a'" in caplog.messages[0]
+    )
+    table_of([runs["half"], runs["terciles"]])
+    assert "by other counts (100 and 20, 60 and 25)" in caplog.messages[1]
+
+
+def test_a_recipe_groups_the_whole_training_split_before_a_holdout(tiny, tmp_path, caplog):
+    from ltml.training.setup import held_out
+
+    whole = tiny.train.labels
+    data = held_out(Recipe(groups=(20, 5), holdout=0.3), tiny)
+    expected = whole.grouped((20, 5)).group_of_class().tolist()
+    assert data.train.labels.group_of_class().tolist() == expected
+    assert len(data.train) < len(tiny.train)
+    again = held_out(Recipe(groups="terciles"), data)  # the counts stay those of the whole
+    assert again.train.labels.bounds == whole.grouped("terciles").bounds
+    caplog.set_level("WARNING", "ltml")
+    recipe = Recipe(groups=[2000, 1000], steps=1, warmup=0, batch_size=8, device="cpu")
+    run = fit(recipe, data=tiny, out=tmp_path / "run", progress=False)
+    assert run.classes.group.unique().tolist() == ["tail"]
+    assert "20 of 20 classes are tail by the bounds of 2000 and 1000" in caplog.text
+    for wrong in ([1, 2], [1], "thirds", [1.5, 1]):
+        with pytest.raises(InputError, match="groups is"):
+            Recipe(groups=wrong).check()
+
+
+@pytest.mark.parametrize("unknown", ["ignore", "negative"])
+def test_a_recipe_says_what_unknown_labels_are(tiny, tmp_path, unknown):
+    """A probe with unknown labels as negatives is that of labels which say so."""
+    Y = tiny.train.labels.dense().float()
+    hidden = torch.rand(Y.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    labels = ltml.LabelMatrix(Y.masked_fill(hidden, torch.nan), tiny.class_names)
+
+    def probed(name, labels, **changes):
+        data = replace(tiny, train=replace(tiny.train, labels=labels))
+        recipe = Recipe(steps=0, refit=True, device="cpu", **changes)
+        return fit(recipe, data=data, out=tmp_path / name, progress=False)
+
+    run = probed("run", labels, unknown=unknown)
+    filled = probed("filled", labels.fill_unknown())
+    same = np.allclose(run.classes.ap, filled.classes.ap, equal_nan=True)
+    assert same == (unknown == "negative")
+    known = dict(zip(labels.class_names, labels.known_counts, strict=True))
+    assert run.classes.set_index("class").known.to_dict() == known
+    assert run.setting != filled.setting

@@ -1,5 +1,6 @@
 """Multi-label annotations: which image has which labels, how often, and together with what."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -9,11 +10,13 @@ from scipy.sparse import csr_array
 from ltml.core.entries import EntrySet, read_lists, read_matrix
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names
+from ltml.core.options import choose
 
 # torch is imported by the methods that return tensors: a table of runs need not wait for it.
 
 
 GROUPS = ("head", "medium", "tail")
+BOUNDS = (100, 20)  # of the training counts; those of VOC-LT and COCO-LT
 
 
 class LabelMatrix:
@@ -35,6 +38,7 @@ class LabelMatrix:
         matrix: ``(N, C)`` :class:`scipy.sparse.csr_array` of int32 ones, with sorted indices: the
             entries that are present.
         counts: ``(C,)`` int64, images of each class.
+        bounds: smallest count of a head class, and smallest count above the tail.
 
     Raises:
         InputError: if ``Y`` is not a 0/1 matrix, the names do not match its columns, or an entry is
@@ -52,9 +56,11 @@ class LabelMatrix:
     """
 
     def __init__(self, Y, class_names: Sequence[str] | None = None, *, unknown=None, known=None):
+        self.bounds, self._group_counts = BOUNDS, None
         if isinstance(Y, LabelMatrix):
             class_names = Y.class_names if class_names is None else class_names
             ones, blank = Y.matrix, Y._unknown
+            self.bounds, self._group_counts = Y.bounds, Y._group_counts
         else:
             ones, blank = read_matrix(Y)
             if class_names is None and hasattr(Y, "columns") and _are_names(Y.columns):
@@ -194,6 +200,7 @@ class LabelMatrix:
         images = np.asarray(images)
         images = np.flatnonzero(images) if images.dtype == bool else images.astype(np.int64)
         part = LabelMatrix(self.matrix[images], self.class_names)
+        part.bounds, part._group_counts = self.bounds, self._group_counts
         if self.has_unknown and len(unknown := self._unknown.rows(images)):
             part._unknown = unknown
         return part
@@ -205,7 +212,9 @@ class LabelMatrix:
         if not self.has_unknown:
             return self
         matrix = self.matrix + self._unknown.pattern() if value else self.matrix
-        return LabelMatrix(matrix, self.class_names)
+        filled = LabelMatrix(matrix, self.class_names)
+        filled.bounds, filled._group_counts = self.bounds, self._group_counts
+        return filled
 
     def dense(self, images=None):
         """``(N, C)`` uint8 tensor of the given images (default: all); where any entry is unknown,
@@ -269,11 +278,51 @@ class LabelMatrix:
             of = of - self._unknown.pairs(self.matrix)
         return pairs / np.maximum(of, 1) if normalize else pairs
 
-    def groups(self, *, head: int = 100, tail: int = 20) -> dict[str, np.ndarray]:
+    @property
+    def group_counts(self) -> np.ndarray:
+        """``(C,)`` counts by which classes are grouped: those of the whole table that
+        :meth:`grouped` was called on, else :attr:`counts`."""
+        return self.counts if self._group_counts is None else self._group_counts
+
+    def grouped(self, bounds: tuple[int, int] | str = BOUNDS) -> "LabelMatrix":
+        """Fix the groups by these labels' counts; every subset then has the same groups.
+
+        Args:
+            bounds: smallest count of a head class, and smallest count above the tail;
+                ``"terciles"`` takes them from the counts, so that about a third of the classes
+                with an image is in each group.
+
+        Raises:
+            InputError: unless ``0 <= tail <= head``.
+
+        Example:
+            >>> labels = LabelMatrix.from_lists([[0]] * 9 + [[1]] * 5 + [[2]] * 2, "abc")
+            >>> third = labels.grouped("terciles")
+            >>> third.bounds, third.subset([0, 9, 14]).group_of_class().tolist()
+            ((7, 4), ['head', 'medium', 'tail'])
+        """
+        if isinstance(bounds, str):
+            choose("groups", bounds, {"terciles": None})
+            there = self.group_counts[self.group_counts > 0]
+            thirds = np.quantile(there, (2 / 3, 1 / 3)) if len(there) else BOUNDS
+            bounds = tuple(int(n) for n in np.ceil(thirds))
+        try:
+            head, tail = map(operator.index, bounds)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"groups is {bounds!r}; give two counts, or 'terciles'") from error
+        if not 0 <= tail <= head:
+            raise InputError(f"groups(head={head}, tail={tail}): give bounds 0 <= tail <= head")
+        out = LabelMatrix(self)
+        out.bounds, out._group_counts = (head, tail), self.group_counts
+        return out
+
+    def groups(self, *, head: int | None = None, tail: int | None = None) -> dict[str, np.ndarray]:
         """Split the classes by count ``n``: head ``n >= head``, tail ``n < tail``, medium between.
 
-        The default bounds are those of VOC-LT and COCO-LT (Wu et al., ECCV 2020,
-        https://arxiv.org/abs/2007.09654).
+        Args:
+            head: smallest count of a head class; default: that of :attr:`bounds`, which is 100, as
+                of VOC-LT and COCO-LT (Wu et al., ECCV 2020, https://arxiv.org/abs/2007.09654).
+            tail: smallest count above the tail; default: that of :attr:`bounds`, which is 20.
 
         Returns:
             ``{"head": classes, "medium": classes, "tail": classes}``, index arrays, possibly empty.
@@ -286,9 +335,11 @@ class LabelMatrix:
             >>> labels.groups()["tail"]
             array([1])
         """
+        head = self.bounds[0] if head is None else head
+        tail = self.bounds[1] if tail is None else tail
         if not 0 <= tail <= head:
             raise InputError(f"groups(head={head}, tail={tail}): give bounds 0 <= tail <= head")
-        n = self.counts
+        n = self.group_counts
         masks = n >= head, (n >= tail) & (n < head), n < tail
         return {name: np.flatnonzero(mask) for name, mask in zip(GROUPS, masks, strict=True)}
 

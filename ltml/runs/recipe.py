@@ -47,6 +47,9 @@ class Recipe:
     """Split to test on; default: the data set's own."""
     holdout: Annotated[float, Bounds("[0, 0.9]")] = 0.0
     """Share of the training images to hold out for validation, every class kept on both sides."""
+    groups: list[Annotated[int, Bounds("[0, inf)")]] | Literal["terciles"] | None = None
+    """Smallest training count of a head class, and smallest above the tail, or terciles of the
+    counts, before a holdout is cut; default: 100 20, or what the data set's labels say."""
     unknown: Literal["ignore", "negative"] = "ignore"
     """Training labels that are unknown: ignore (no loss, no gradient) or negative (taken as absent,
     better where unlabelled mostly means absent); scores are over known labels either way."""
@@ -168,6 +171,9 @@ class Recipe:
             part = choose(what, name, table)
             found = check_options(part, f"{what} {name!r}", options, *GIVEN[what])
             options.update(found)  # numbers that were text
+        bounds = self.groups
+        if isinstance(bounds, list) and (len(bounds) != 2 or bounds[0] < bounds[1]):
+            raise InputError(f"groups is {bounds}; give two falling counts, or terciles")
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"epochs={self.epochs} and steps={self.steps}: give one of them")
         if self.steps == 0 and not self.refit:

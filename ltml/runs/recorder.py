@@ -16,7 +16,7 @@ from torch import Tensor
 from ltml.core.devices import device_name
 from ltml.core.errors import InputError
 from ltml.core.files import write_atomically, write_csv, write_json
-from ltml.core.labels import GROUPS, LabelMatrix
+from ltml.core.labels import BOUNDS, GROUPS, LabelMatrix
 from ltml.core.ledger import GradientLedger, gradient_imbalance
 from ltml.core.metrics import auroc, average_precision, check_scores, group_map
 from ltml.core.ranks import Ranks
@@ -99,6 +99,7 @@ class Recorder:
                 "labels_per_image": round(self.labels.cardinality, 4),
                 "class_names": list(self.labels.class_names),
                 **unknown_of(self.labels),
+                **groups_of(self.labels),
             },
         }
         self.summary: dict = {}  # what the caller adds to the run's summary
@@ -375,6 +376,13 @@ class Recorder:
         self._ap = [torch.cat([ap, none])[:3].numpy() for ap in state["ap"]]
         self._gradients = [gradients.numpy() for gradients in state["gradients"]]
         self._interference = [(norm.numpy(), cos.numpy()) for norm, cos in state["interference"]]
+
+
+def groups_of(labels: LabelMatrix) -> dict[str, list[int]]:
+    """What ``config.json`` says of head, medium and tail, where they are not the usual ones."""
+    out = {} if labels.bounds == BOUNDS else {"bounds": list(labels.bounds)}
+    whole = labels.group_counts.tolist()
+    return out if whole == labels.counts.tolist() else out | {"group_counts": whole}
 
 
 def counts_of(labels: LabelMatrix, prefix: str = "") -> dict[str, list[int]]:

@@ -1,6 +1,7 @@
 """What a training leaves on disk. Everything that is plotted is plotted from it."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json
-from ltml.core.labels import GROUPS
+from ltml.core.labels import BOUNDS, GROUPS
 from ltml.core.options import choose
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.scores import SPLITS, Scores, find_mistakes, read_scores
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # torch is imported by the methods that use a model: a table of runs need not wait for it.
 
+
+_LOG = logging.getLogger(__name__)
 
 SCHEMA = 3  # version of the files below; raised when a reader of the old ones would be misled
 METRICS = ["epoch", "step", "train_loss", "mAP", *GROUPS]
@@ -115,6 +118,11 @@ class Run:
             data |= dict.fromkeys(cut)
         whole = [recipe or str(self.path), data]
         return json.dumps(whole, sort_keys=True, default=str)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Smallest training count of a head class, and smallest above the tail."""
+        return tuple(self.config["data"].get("bounds", BOUNDS))
 
     @property
     def classes(self) -> pd.DataFrame:
@@ -353,12 +361,36 @@ class Run:
         return export(self, Path(path))
 
 
+def grouped_otherwise(runs: Sequence[Run]) -> str | None:
+    """Say in a line why head, medium and tail of these runs cannot be lined up, if they cannot."""
+    for run in runs[1:]:
+        first, pair = runs[0], f"{runs[0].name!r} and {run.name!r}"
+        if run.bounds != first.bounds:
+            return (
+                f"{pair} group classes by other counts ({first.bounds[0]} and {first.bounds[1]}, "
+                f"{run.bounds[0]} and {run.bounds[1]}): compare their mAP alone, or train with one "
+                "groups="
+            )
+        ours, theirs = (r.classes.set_index("class")["group"].to_dict() for r in (first, run))
+        moved = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
+        if moved:
+            name = moved[0]
+            return (
+                f"{pair} have {len(moved)} classes in other groups, such as {name!r} ({ours[name]} "
+                f"and {theirs[name]}), since their training images number otherwise: compare their "
+                "mAP alone"
+            )
+    return None
+
+
 def table_of(runs: Sequence[Run]) -> pd.DataFrame:
     """Tabulate runs, a row each: what was trained, mAPs in percent, gradient imbalance, seconds.
 
     With validation splits, ``val_mAP`` is that of the epoch that was kept. What a run does not hold
-    is NaN.
+    is NaN. A warning says so where head, medium and tail do not mean the same in every row.
     """
+    if (sentence := grouped_otherwise(runs)) is not None:
+        _LOG.warning("%s", sentence)
     rows = []
     for run in runs:
         row = {"run": run.name, "data": run.config["data"]["name"]}
@@ -426,7 +458,7 @@ def read_config(path: Path) -> dict:
         read = Recipe.from_dict(recipe) if from_fit(recipe) else None
     except InputError as error:
         raise InputError(f"{where}: {error}, or train again") from None
-    if read and schema < SCHEMA:  # whatever the version, one form for all readers
+    if read:  # whatever the version, one form for all readers
         config["recipe"] = asdict(read)
     for name, kind in _DATA.items():
         if not isinstance(data, dict) or type(data.get(name)) is not kind:

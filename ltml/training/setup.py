@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ltml import data as datasets
 from ltml.core.errors import InputError
-from ltml.core.labels import LabelMatrix
+from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.data.image import size_of
 from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe, from_fit
@@ -28,7 +28,11 @@ def load_data(recipe: Recipe) -> LongTailData:
 
 
 def held_out(recipe: Recipe, data: LongTailData) -> LongTailData:
-    """Cut the recipe's validation split out of the training images, unless there is one."""
+    """Group the classes as the recipe says, and cut its validation split out of the training images
+    unless there is one."""
+    if recipe.groups is not None:
+        labels = data.train.labels.grouped(recipe.groups)
+        data = replace(data, train=replace(data.train, labels=labels))
     if not recipe.holdout or data.val is not None:
         return data
     from ltml.data.holdout import with_holdout
@@ -52,6 +56,20 @@ def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
             f"data {data.name!r} are not those of run {run.name!r}; give what it was trained on"
         )
     return data
+
+
+def hardly_grouped(labels: LabelMatrix) -> str | None:
+    """Say in a line that nearly all classes are in one group, if they are."""
+    there = labels.group_of_class()[labels.group_counts > 0]
+    for name in GROUPS:
+        inside = np.count_nonzero(there == name)
+        if len(there) >= 6 and inside >= 0.9 * len(there):
+            head, tail = labels.bounds
+            return (
+                f"{inside} of {len(there)} classes are {name} by the bounds of {head} and {tail} "
+                "images; groups='terciles' (--groups terciles) makes three groups of a size"
+            )
+    return None
 
 
 def training_labels(recipe: Recipe, labels: LabelMatrix) -> LabelMatrix:

@@ -42,6 +42,7 @@ from ltml.training.passes import evaluate
 from ltml.training.refit import interpolate, refit
 from ltml.training.setup import (
     completed,
+    hardly_grouped,
     held_out,
     load_data,
     lr_factor,
@@ -245,6 +246,8 @@ class Training:
                 *(self.steps, recipe.warmup),
             )
 
+        if ranks.is_main and (sentence := hardly_grouped(labels)) is not None:
+            log.warning("%s", sentence)
         self.sampler = build(
             choose("sampler", recipe.sampler, SAMPLERS),
             f"sampler {recipe.sampler!r}",
