@@ -165,6 +165,9 @@ def probe(
     train_split: str | None = None,
     val_split: str | None = None,
     test_split: str | None = None,
+    holdout: float = 0.0,
+    test: float | None = None,
+    allow_leaks: bool = False,
     diversity: str = "attention",
     out: Path | None = None,
     overwrite: bool = False,
@@ -184,6 +187,11 @@ def probe(
         train_split: split to fit on; default: the data set's own.
         val_split: split to score as well; default: none.
         test_split: split to test on; default: the data set's own.
+        holdout: fraction of the training images to hold out for validation, and for thresholds; the
+            same ones for every network.
+        test: fraction of the images to test on, where there is no split for it; the same ones for
+            every network.
+        allow_leaks: go on although images are in two splits.
         diversity: head: attention, or off (average pooling).
         out: folder to write; default: a new one under runs/.
         overwrite: replace the run that the folder holds.
@@ -194,6 +202,7 @@ def probe(
     from ltml import probe as fit_probe
 
     options = {**data_options, **tables.as_dict()}
+    options |= {} if test is None else {"test_fraction": test}
     run = fit_probe(
         root,
         out=out,
@@ -207,6 +216,8 @@ def probe(
         train_split=train_split,
         val_split=val_split,
         test_split=test_split,
+        holdout=holdout,
+        allow_leaks=allow_leaks,
         diversity=diversity,
         device=device,
     )

@@ -34,7 +34,7 @@ def folder(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
-    recipe = Recipe(data="folder", root=str(folder), val_split="val", steps=20, batch_size=16)
+    recipe = Recipe(data="folder", root=str(folder), val_split="val", steps=20, allow_leaks=True)
     return fit(recipe, out=tmp_path_factory.mktemp("runs") / "a", progress=False)
 
 

@@ -140,7 +140,7 @@ def test_an_image_that_disappears_on_the_way_is_named(tmp_path, monkeypatch):
         if len(run.metrics) == 2:
             files[7].rename(tmp_path / "moved.png")
 
-    recipe = Recipe(steps=16, batch_size=8, image_size=16, warmup=0)
+    recipe = Recipe(steps=16, batch_size=8, image_size=16, warmup=0, allow_leaks=True)
     options = {"data": LongTailData("mine", split, split), "progress": False}
     with pytest.raises(InputError, match=r"7\.png"):
         fit(recipe, out=tmp_path / "run", on_epoch=vanish, **options)

@@ -116,6 +116,7 @@ def test_training_on_many_images_of_many_classes_keeps_memory_flat(data, tmp_pat
         sampler_options={"ridge": 0.1},
         loss="dgb",
         device="cpu",
+        allow_leaks=True,
     )
     run = fit(recipe, data=data, out=tmp_path / "run", progress=False)
     assert len(memory) == 10

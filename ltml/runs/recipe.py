@@ -50,6 +50,10 @@ class Recipe:
     groups: list[Annotated[int, Bounds("[0, inf)")]] | Literal["terciles"] | None = None
     """Smallest training count of a head class, and smallest above the tail, or terciles of the
     counts, before a holdout is cut; default: 100 20, or what the data set's labels say."""
+    holdout_seed: Annotated[int, Bounds("[0, inf)")] = 0
+    """Seed of which images are held out, apart from seed: all models compared share them."""
+    allow_leaks: bool = False
+    """Train and test although images are in two splits, which is an error otherwise."""
     unknown: Literal["ignore", "negative"] = "ignore"
     """Training labels that are unknown: ignore (no loss, no gradient) or negative (taken as absent,
     better where unlabelled mostly means absent); scores are over known labels either way."""
@@ -206,6 +210,8 @@ class Recipe:
                 found[name] = math.inf  # JSON has no infinity; write_json makes it null
             else:
                 found[name] = fitted(name, values[name], kind, where="recipe: ")
+        if found.get("holdout") and "holdout_seed" not in values:  # of before 0.6
+            found["holdout_seed"] = found.get("seed", 0)
         if "head_options" in found:  # 0.3.0 could fuse pairs of images, in training alone
             options = found["head_options"].items()
             found["head_options"] = {name: value for name, value in options if name != "pairs"}

@@ -109,9 +109,11 @@ class Run:
 
     @property
     def setting(self) -> str:
-        """The data, and the recipe but for seed, device and compile, as JSON: runs that share it
-        are seeds of one result. A loop of your own without settings shares it with no other."""
-        recipe = {k: v for k, v in self.recipe.items() if k not in ("seed", "device", "compile")}
+        """The data, and the recipe but for seeds, device, compile and allow_leaks, as JSON: runs
+        that share it are seeds of one result. A loop of your own without settings shares it with no
+        other."""
+        apart = ("seed", "device", "compile", "holdout_seed", "allow_leaks")
+        recipe = {k: v for k, v in self.recipe.items() if k not in apart}
         data = dict(self.config["data"])
         if recipe.get("holdout"):  # cut by the seed, so of nearly the same size
             cut = ("train_images", "labels_per_image", *UNKNOWN[:2])

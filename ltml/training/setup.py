@@ -37,7 +37,7 @@ def held_out(recipe: Recipe, data: LongTailData) -> LongTailData:
         return data
     from ltml.data.holdout import with_holdout
 
-    return with_holdout(data, recipe.holdout, seed=recipe.seed)
+    return with_holdout(data, recipe.holdout, seed=recipe.holdout_seed)
 
 
 def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:

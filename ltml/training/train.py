@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import count
@@ -23,6 +23,7 @@ from ltml.core.options import build, choose
 from ltml.core.ranks import Ranks
 from ltml.core.sampler import SAMPLERS
 from ltml.core.seeding import generator
+from ltml.data import leaks
 from ltml.data.loader import Loader, not_shown
 from ltml.data.splits import LongTailData
 from ltml.runs.checkpoint import (
@@ -106,8 +107,9 @@ def fit(
     if ranks.is_main:
         check_folder(out, overwrite=overwrite)
     data = load_data(recipe) if data is None else held_out(recipe, data)
+    copies = _copies(recipe, data, ranks)
     recipe, data = _frozen(recipe, data, progress and ranks.is_main)
-    training = Training(completed(recipe, data.train), data, out, ranks, progress)
+    training = Training(completed(recipe, data.train), data, out, ranks, progress, copies)
     with claimed(out) if ranks.is_main else nullcontext():
         if ranks.is_main:
             training.recorder.begin()
@@ -186,8 +188,9 @@ def resume(
     recipe.check()
     ranks = Ranks.join(recipe.device)
     data = load_data(recipe) if data is None else held_out(recipe, data)
+    copies = _copies(recipe, data, ranks)
     _, data = _frozen(recipe, data, progress and ranks.is_main)
-    training = Training(recipe, data, out, ranks, progress)
+    training = Training(recipe, data, out, ranks, progress, copies)
     if training.recorder.config["data"] != config["data"]:
         raise InputError(
             f"run {str(out)!r} was trained on other data than these ({data.name!r}); give the data "
@@ -200,6 +203,20 @@ def resume(
         training.run(on_epoch, save_minutes)
     ranks.barrier()
     return Run.load(out)
+
+
+def _copies(recipe: Recipe, data: LongTailData, ranks: Ranks) -> list[leaks.Leak]:
+    """Images in two splits, said, or refused, before anything is decoded."""
+    found = leaks.find_copies(_files(data))
+    leaks.report(data, found, allow=recipe.allow_leaks, say=ranks.is_main)
+    return found
+
+
+def _files(data: LongTailData) -> dict[str, list[str]]:
+    """Image files of each split."""
+    if isinstance(data, Bank):
+        return data.files
+    return {name: split.files for name, split in data.splits.items()}
 
 
 def _frozen(recipe: Recipe, data: LongTailData, progress: bool) -> tuple[Recipe, LongTailData]:
@@ -229,7 +246,15 @@ def _fits_together(recipe: Recipe) -> Iterator[None]:
 class Training:
     """Everything that changes while a model is trained by a completed recipe, and the loop."""
 
-    def __init__(self, recipe: Recipe, data: LongTailData, out: Path, ranks: Ranks, progress: bool):
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: LongTailData,
+        out: Path,
+        ranks: Ranks,
+        progress: bool,
+        copies: Sequence[leaks.Leak] = (),
+    ):
         self.recipe, self.data, self.out, self.ranks = recipe, data, out, ranks
         self.progress = progress and ranks.is_main
         self.device = ranks.device(choose_device(recipe.device))
@@ -292,7 +317,14 @@ class Training:
         }
         if data.plan is not None:
             self.recorder.config["data"]["plan"] = data.plan.as_dict()
-        files = self.bank.files if self.bank else {n: part.files for n, part in data.splits.items()}
+        pixels = {"train": self.train.pixels, "val": self.val and self.val.pixels}
+        pixels |= {"test": self.test.pixels}
+        pixels = {n: x for n, x in pixels.items() if x is not None and x.dtype == torch.uint8}
+        found = leaks.find_near_copies(list(data.splits), pixels, copies)
+        leaks.report(data, found, allow=recipe.allow_leaks, say=ranks.is_main)
+        if copies or found:
+            self.recorder.summary["leaks"] = leaks.summary([*copies, *found])
+        files = _files(self.bank or data)
         self.recorder.images = {
             name: (split.ids, files.get(name, [])) for name, split in data.splits.items()
         }
