@@ -83,8 +83,7 @@ def load(
         plan: how tables are read, from ``data.plan`` of an earlier reading, perhaps changed.
 
     Raises:
-        InputError: naming the file and line, if anything is missing, broken or in doubt, or an
-            image is in two splits.
+        InputError: naming the file and line, if anything is missing, broken or in doubt.
     """
     options = ReadingOptions.of(
         image_column=image_column,
@@ -154,7 +153,6 @@ class _Folder:
                 kind: replace(split, labels=LabelMatrix(split.labels, names))
                 for kind, split in splits.items()
             }
-        _check_apart(splits)
         plans = list(self.plans.values())
         for name, plan in self.plans.items():
             _LOG.info("%s\n  %s", name, str(plan).replace("\n", "\n  "))
@@ -512,17 +510,3 @@ def _find_table(root: Path, split: str) -> Path | None:
             )
         found = tables[0] if tables else None
     return found
-
-
-def _check_apart(splits: dict[str, Split]) -> None:
-    """Raise if an image is in two splits: its scores would mean nothing."""
-    files = {kind: {str(path) for path in split.images} for kind, split in splits.items()}
-    for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
-        both = files.get(one, set()) & files.get(other, set())
-        if both:
-            some = ", ".join(quote(path) for path in sorted(both)[:3])
-            n = len(both)
-            raise InputError(
-                f"{n:,} image{'s are' if n > 1 else ' is'} in both the {one} and the {other} split"
-                f", such as {some}; keep each in one, or give one table and --test-fraction 0.2"
-            )
