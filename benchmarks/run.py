@@ -16,6 +16,7 @@ import loading
 import losses
 import pandas as pd
 import probing
+import reading
 import sampling
 import steps
 import torch
@@ -51,6 +52,7 @@ def main() -> None:
         "training step": (trained, steps),
         "group sampling": (sampling.measure(), sampling),
         "loader": (loading.measure(), loading),
+        "reading": (reading.measure(), reading),
         "closed form": ([row for d in DEVICES for row in probing.measure(d)], probing),
         "demo": (demo(small["bare loop, ms"] / 1000), None),
     }

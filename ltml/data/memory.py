@@ -63,6 +63,8 @@ def from_frame(
         (('cat', 'dog'), array([2, 1]))
         >>> folder.cleanup()
     """
+    if not isinstance(df, pd.DataFrame):
+        raise InputError(f"{name} is of type {type(df).__name__}; give a pandas DataFrame")
     df = df.rename(columns=str)
     class_names = None if class_names is None else list(map(str, class_names))
     images = "path" if images is None and "path" in df.columns and plan is None else images

@@ -443,7 +443,8 @@ class Planner:
         if plan.split is None:
             plan.split = self._split()
         if plan.reader is None:
-            plan.reader = self._reader()
+            images = self.columns[plan.image]
+            plan.reader = self._reader(len(images.cells) < len(images.codes))
         if not labelled:
             pass
         elif not chosen and not classes:
@@ -470,7 +471,9 @@ class Planner:
         located = [doubt for doubt in self.doubts if doubt.startswith(("line ", "row "))]
         others = [doubt for doubt in self.doubts if doubt not in located]
         said = "; and ".join([*located, *others])
-        return f"{self.source}{', ' if located else ': '}{said}"
+        options = dict.fromkeys(re.findall(r"--([a-z]+(?:-[a-z]+)*)", said))
+        python = ", ".join(f"{option.replace('-', '_')}=" for option in options)
+        return f"{self.source}{', ' if located else ': '}{said} (in Python {python})"
 
     def follow(self, plan: ReadingPlan) -> ReadingPlan:
         """Check a plan that is given against the table; what it says is done."""
@@ -584,8 +587,9 @@ class Planner:
             self.left.pop(name, None)
         return found[0]
 
-    def _reader(self) -> str | None:
-        found = [n for n, c in self.left.items() if _READER.fullmatch(c.plain) and not c.is_flag()]
+    def _reader(self, repeated: bool) -> str | None:
+        found = [n for n, c in self.left.items() if _READER.fullmatch(c.plain)]
+        found = [n for n in found if repeated or not self.left[n].is_flag()]
         for name in found[:1]:
             self.left.pop(name)
         return found[0] if found else None

@@ -228,11 +228,11 @@ class Reader:
                 word = canonical(cell) or "blank"
                 means = quote(word + "=unknown")
                 if word.isdecimal():
-                    means += " (or '>=1=1', if it counts)"
+                    means += " or if it counts, --values '>=1=1'"
                 raise self.error(
                     column.first[i],
                     f"column {quote(column.name)} holds {quote(cell)}, neither 0 nor 1; correct it,"
-                    f" or say what it means: --values {means}, or leave the column out: --ignore "
+                    f" or say what it means: --values {means}, or leave it out: --ignore "
                     f"{quote(column.name)}",
                 )
             states[i] = state
@@ -264,7 +264,7 @@ class Reader:
         raise self.error(
             row,
             f"image {quote(image)} is on {before} already{by}; keep one row, or say how rows of an "
-            "image are joined: --readers any, --readers majority or --readers agree",
+            "image are joined: --readers any or --readers majority or --readers agree",
         )
 
     def _repeated(self) -> int:

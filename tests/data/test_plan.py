@@ -1,0 +1,493 @@
+"""Tables in the shape of published data sets: what each reads as, and where questions lead."""
+
+# ruff: noqa: E501 - a table and what it reads as stand side by side
+
+import gzip
+import json
+import re
+import runpy
+import shlex
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from reading import read_or_error
+
+import ltml
+from ltml import InputError
+from ltml.data import ReadingPlan, read_plan
+from ltml.data.folder import load
+from ltml.data.tables import read_label_csv
+
+CASES = Path(__file__).resolve().parents[2].parent / "shared" / "label_cases"
+
+
+def tree(root, files, images):
+    for image in images:
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / image).touch()
+    for file, text in files.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(text)
+    return root
+
+
+def rows(header, *lines):
+    return "\n".join([header, *lines]) + "\n"
+
+
+def found(data):
+    """Split -> image -> names of what is present, with ? before what is unknown."""
+    out = {}
+    for kind, split in data.splits.items():
+        names, Y = split.labels.class_names, split.labels.dense().float().numpy()
+        out[kind] = {
+            image: {("?" if np.isnan(y) else "") + n for n, y in zip(names, row, strict=True) if y}
+            for image, row in zip(split.ids, Y, strict=True)
+        }
+    return out
+
+
+def whole(data):
+    """What all splits hold together."""
+    return {image: labels for split in found(data).values() for image, labels in split.items()}
+
+
+def labels(*cells):
+    return {f"{i}": set(cell.split()) for i, cell in enumerate(cells)}
+
+
+ANIMALS = ["cat", "dog", "cat dog", "dog", "cat", "cat dog"]
+JPG = [f"photos/{i}.jpg" for i in range(6)]
+
+
+def table(header, write, n=6):
+    return rows(header, *(write(i) for i in range(n)))
+
+
+# file -> text, images, options, what all images hold
+READ = {
+    "ChestX-ray14": (
+        {"Data_Entry_2017.csv": table(
+            "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Gender",
+            lambda i: f"{i},{['No Finding', 'Mass|Nodule', 'Mass'][i % 3]},{i % 2},{i},{'MF'[i % 2]}")},
+        [f"images_{i % 3 + 1:03}/images/{i}.png" for i in range(6)], {"negative_class": "No Finding"},
+        labels("", "Mass Nodule", "Mass", "", "Mass Nodule", "Mass")),
+    "CheXpert": (
+        {"train.csv": rows("Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Pleural_Other",
+            "v1/0.jpg,Female,50,Frontal,AP,1.0,,", "v1/1.jpg,Male,51,Frontal,AP,,-1.0,1.0",
+            "v1/2.jpg,Male,52,Frontal,AP,,1.0,0.0", *(f"v1/{i}.jpg,Male,5,Frontal,AP,,1.0,1.0" for i in range(3, 9)))},
+        [f"v1/{i}.jpg" for i in range(9)], {},
+        {"v1/0.jpg": {"No Finding", "?Edema", "?Pleural_Other"},
+         "v1/1.jpg": {"?No Finding", "?Edema", "Pleural_Other"}, "v1/2.jpg": {"?No Finding", "Edema"}}),
+    "CheXpert, none means none": (
+        {"train.csv": rows("Path,No Finding,Edema,Mass", "0,1.0,,", "1,,-1.0,1.0", "2,,1.0,0.0", *(f"{i},,1,1" for i in range(3, 6)))},
+        JPG, {"negative_class": "No Finding"},
+        {"0": set(), "1": {"?Edema", "Mass"}, "2": {"Edema"}}),
+    "CelebA": (
+        {"list_attr_celeba.csv": rows("image_id,Smiling,Young,Bald", "0,1,-1,-1", "1,-1,1,-1",
+            "2,1,1,-1", "3,-1,1,-1"),
+         "list_eval_partition.csv": rows("image_id,partition", "0,0", "1,0", "2,1", "3,2")},
+        JPG[:4], {"test_split": "val"}, {"0": {"Smiling"}, "1": {"Young"}, "2": {"Smiling", "Young"}}),
+    "Planet": (
+        {"train_v2.csv": table("image_name,tags", lambda i: f"{i},{ANIMALS[i]}")},
+        [f"train-jpg/{i}.jpg" for i in range(6)], {}, labels(*ANIMALS)),
+    "Human Protein Atlas": (
+        {"train.csv": table("Id,Target", lambda i: f"{i},{['1 0', '1', '0'][i % 3]}")},
+        [f"train/{i}_{c}.png" for i in range(6) for c in ("red", "green")],
+        {"image_pattern": "train/{}_green.png"},
+        {str(i): {f"class {c}" for c in ("10", "1", "0")[i % 3]} for i in range(6)}),
+    "iMet": (
+        {"train.csv": table("id,attribute_ids", lambda i: f"{i},{['1 0', '1', '0'][i % 3]}"),
+         "labels.csv": rows("attribute_id,attribute_name", "0,tag::cat", "1,tag::dog")},
+        JPG, {}, labels(*["tag::cat tag::dog", "tag::dog", "tag::cat"] * 2)),
+    "Open Images": (
+        {"train.csv": rows("ImageID,Source,LabelName,Confidence", *(
+            f"{i},verification,/m/{j},{int((i + j) % 2)}" for i in range(6) for j in range(2)
+            if (i, j) != (3, 1))),
+         "class-descriptions.csv": "/m/0,Cat\n/m/1,Dog\n"}, JPG, {},
+        {str(i): {["Dog", "Cat"][i % 2]} | ({"?Dog"} if i == 3 else set()) for i in range(6)}),
+    "tidy": (
+        {"train.csv": rows("image,class,value", *(
+            f"{i},{name},{int(name in ANIMALS[i])}" for i in range(6) for name in ("cat", "dog")))},
+        JPG, {}, labels(*ANIMALS)),
+    "ISIC": (
+        {"train.csv": table("image,MEL,NV", lambda i: f"{i},{float(i % 2)},{float(1 - i % 2)}")},
+        JPG, {}, labels(*["NV", "MEL"] * 3)),
+    "movie posters": (
+        {"MovieGenre.csv": table("imdbId,Title,IMDB Score,Genre,Poster", lambda i:
+            f"{i},T{i},7.{i},{'Action|Drama' if i % 2 else 'Drama'},https://m.org/{i}.jpg")}, JPG, {},
+        {f"https://m.org/{i}.jpg": {"Drama"} | ({"Action"} if i % 2 else set()) for i in range(6)}),
+    "plant pathology": (
+        {"train.csv": table("image,labels", lambda i: f"{i}.jpg,{'scab leaf_spot' if i % 2 else 'rust'}")},
+        JPG, {}, {f"{i}.jpg": {"scab", "leaf_spot"} if i % 2 else {"rust"} for i in range(6)}),
+    "PadChest": (
+        {"train.csv": table("ImageID,StudyID,Labels", lambda i:
+            f"{i},7{i},\"['normal'{', ' * (i % 2)}{chr(39) * (i % 2)}{'mass' * (i % 2)}{chr(39) * (i % 2)}]\"")},
+        JPG, {}, labels(*["normal", "normal mass"] * 3)),
+    "Label Studio": (
+        {"export.csv": table("annotation_id,annotator,choice,id,image", lambda i:
+            f"9{i},1,{'cat' if i % 2 else json.dumps(json.dumps({'choices': ['cat', 'dog']})).replace(chr(92) + chr(34), chr(34) * 2)},{i},/data/upload/3/{i}.jpg")},
+        [f"upload/3/{i}.jpg" for i in range(6)], {},
+        {f"/data/upload/3/{i}.jpg": {"cat"} if i % 2 else {"cat", "dog"} for i in range(6)}),
+    "Danbooru": (
+        {"tags.csv": table("file_name,tags", lambda i: f"{i},1girl {'long_hair' if i % 2 else 'hat'}{' ;)' * (i == 4)}")},
+        JPG, {}, labels(*("1girl " + ("long_hair" if i % 2 else "hat") + " ;)" * (i == 4) for i in range(6)))),
+    "several columns": (
+        {"train.csv": table("image,label,label_2,label_3", lambda i: f"{i},cat,{'dog' * (i % 2)},{'bird' * (i == 3)}")},
+        JPG, {}, labels("cat", "cat dog", "cat", "cat dog bird", "cat", "cat dog")),
+    "numbers beside names": (
+        {"train.csv": table("image,class_id,class_name", lambda i: f"{i},{i % 2},{'ab'[i % 2]}")}, JPG,
+        {}, labels(*"ababab")),
+    "words for nothing": (
+        {"train.csv": table("image,labels", lambda i: f"{i},{['nan', 'None', 'a;b', 'NULL', '-', 'a'][i]}")},
+        JPG, {"test_fraction": 0.4}, labels("", "", "a b", "", "", "a")),
+    "vectors": (
+        {"train.csv": table("image,target", lambda i: f"{i},\"[0, {i % 2}, 1]\"")}, JPG, {},
+        {str(i): {"class 2"} | ({"class 1"} if i % 2 else set()) for i in range(6)}),
+    "PaddleClas": (
+        {"train_list.txt": "".join(f"photos/{i}.jpg\t0,{i % 2},1\n" for i in range(6))}, JPG,
+        {"train_split": "train_list"},
+        {f"photos/{i}.jpg": {"class 2"} | ({"class 1"} if i % 2 else set()) for i in range(6)}),
+    "another machine's paths": (
+        {"train.csv": table("path;label", lambda i: f"C:\\me\\photos\\{i}.JPG;{'ab'[i % 2]}")}, JPG, {},
+        {f"C:\\me\\photos\\{i}.JPG": {"ab"[i % 2]} for i in range(6)}),
+    "by several readers": (
+        {"train.csv": rows("image_id,rad_id,Mass,Edema", *(
+            f"{i},R{r},{int(r < 2)},{int(r < i % 3)}" for i in range(6) for r in range(3)))},
+        JPG, {"readers": "majority"}, labels(*["Mass", "Mass", "Mass Edema"] * 2)),
+    "yes and no": (
+        {"train.csv": table("image,cat,dog", lambda i: f"{i},{'yes' if i % 2 else 'no'},{'no' if i % 2 else 'Yes'}")},
+        JPG, {}, labels(*["dog", "cat"] * 3)),
+    "a plain index, blank lines, other columns": (
+        {"train.csv": ",image,note,tags,\n\n0,0,a b,cat;dog,\n1,1,,dog,\n2,2,c,cat,\n3,3,,dog,\n"}, JPG, {},
+        labels("cat dog", "dog", "cat", "dog")),
+}  # fmt: skip
+# The labels of each image of 6, in tables whose reading is asked about: text, images, the answer
+# that gives WANT.
+ASKED = {
+    "category beside 0 and 1": (
+        table("filename,category,cat,dog", lambda i: f"{i},{['in', 'out'][i % 2]},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"),
+        {"class_columns": ["cat", "dog"]}),
+    "spaces": (table("image,labels", lambda i: f"{i},{ANIMALS[i]}").replace("cat dog", "cat dog x") + "6,x cow\n", {"separator": " "}),
+    "a person's column": (
+        table("image,male,cat,dog", lambda i: f"{i},{i % 2},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"), {"ignore": ["male"]}),
+    "a summary": (
+        table("ID,Disease_Risk,cat,dog,cow", lambda i: f"{i},1,{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])},0").replace("5,1,1,1,0", "5,0,0,0,0"),
+        {"ignore": ["Disease_Risk"]}),
+    "-1 beside 0": (
+        table("image,cat,dog", lambda i: f"{i},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}").replace("0,1,0", "0,1,-1"), {"values": "-1=0"}),
+    "blank beside 1": (
+        table("image,cat,dog", lambda i: f"{i},{'1' * ('cat' in ANIMALS[i])},{'1' * ('dog' in ANIMALS[i])}"), {"values": "blank=0"}),
+    "counts": (
+        table("image,cat,dog", lambda i: f"{i},{2 * ('cat' in ANIMALS[i])},{3 * ('dog' in ANIMALS[i])}"),
+        {"class_columns": ["cat", "dog"], "values": ">=1=1"}),
+    "a slip": (table("image,cat,dog", lambda i: f"{i},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}") + "6,2,0\n", {"values": ">=1=1"}),
+    "confidences": (
+        rows("image,label,Confidence", *(f"{i},{n},{0.9 if n in ANIMALS[i] else 0.1}" for i in range(6) for n in ("cat", "dog"))),
+        {"value_column": "Confidence", "values": ">=0.5=1,<0.5=0"}),
+    "primary and secondary": (
+        table("filename,primary_label,secondary_labels", lambda i: f"{i},{ANIMALS[i].split()[0]},\"{ANIMALS[i].split()[1:]}\""),
+        {"label_columns": ["primary_label", "secondary_labels"]}),
+    "another column of labels": (
+        table("image,labels,seen", lambda i: f"{i},{['cat', 'dog', 'cat', 'dog', 'cat', 'cat'][i]},{'dog' * (i in (2, 5))}"),
+        {"label_columns": ["labels", "seen"]}),
+    "readers": (
+        rows("image_id,reader,cat,dog", *(f"{i},{r},{int('cat' in ANIMALS[i] and r == 0)},{int('dog' in ANIMALS[i])}" for i in range(6) for r in range(2))),
+        {"readers": "any"}),
+    "words": (table("image,words", lambda i: f"{i},{ANIMALS[i]}").replace("cat dog", "cat|dog"), {"label_columns": ["words"]}),
+    "two kinds of labels": (
+        table("image,label,class,cat,dog", lambda i: f"{i},x{i % 2},y{i % 3},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"),
+        {"class_columns": ["cat", "dog"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_published_table_is_read(tmp_path, name):
+    files, images, options, want = READ[name]
+    data = load(root=tree(tmp_path, files, images), **options)
+    assert {**whole(data), **want} == whole(data)
+    assert data.plan.image in str(data.plan)
+
+
+def answers(message):
+    """The options of each answer that a question offers, as they stand in it."""
+    out = []
+    for piece in re.split(
+        r",? or (?:if it counts, |leave it out: |, if it counts, )?(?=--)|; and |, in Python|\(in Python",
+        message,
+    ):
+        options = {}
+        for name, words in re.findall(r"--([a-z-]+)((?: (?!--)(?:'[^']*'|[^\s;()]+))*)", piece):
+            values = [word.rstrip(",") for word in shlex.split(words)]
+            options[name.replace("-", "_")] = (
+                values if name in ("ignore", "label-columns", "class-columns") else " ".join(values)
+            )
+        if options and all(options.values()):
+            out.append(options)
+    return out
+
+
+def _read(options, root):
+    return load(root=root, **options)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_question_is_asked_once_and_every_answer_helps(tmp_path, name):
+    """What a question offers, done literally, reads the table, or leads to another question."""
+    text, answer = ASKED[name]
+    root = tree(tmp_path, {"train.csv": text}, [*JPG, "photos/6.jpg"])
+    with pytest.raises(InputError) as asked:
+        load(root=root)
+    offered = answers(str(asked.value))
+    if name != "spaces":  # whose question names the option and both values
+        assert answer in offered
+    for options in offered:
+        again = read_or_error(partial(_read, options), root)
+        if again is None:
+            with pytest.raises(InputError) as next_question:
+                _read(options, root)
+            assert str(next_question.value) != str(asked.value)
+    got = whole(load(root=root, **answer))
+    want = labels(*ANIMALS)
+    if name == "spaces":
+        want = labels(*(a.replace("cat dog", "cat dog x") for a in ANIMALS)) | {"6": {"x", "cow"}}
+    elif name == "a slip":
+        want["6"] = {"cat"}
+    elif name == "a summary":
+        want["5"] = set()
+    assert got == want
+
+
+def test_what_is_in_doubt_is_asked_at_once(tmp_path):
+    text = rows("image,photo,male,cat,dog", "a,b,1,1,-1", "c,d,0,0,1", "e,f,1,0,0")
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(InputError) as asked:
+        read_label_csv(tmp_path / "train.csv")
+    message = str(asked.value)
+    for part in ("--values", "--ignore 'male'", "--image-column 'image'", "(in Python values=,"):
+        assert part in message
+
+
+def test_a_plan_is_said_changed_kept_and_passed_back(tmp_path, caplog):
+    caplog.set_level("INFO", "ltml")
+    files, images, _, _ = READ["ChestX-ray14"]
+    root = tree(tmp_path, files, images)
+    data = load(root=root)
+    said = str(data.plan)
+    assert said in caplog.text.replace("\n  ", "\n")
+    for part in (
+        "image: `Image Index`, found in images_001/images/",
+        "labels: `Finding Labels`, labels separated by '|', 3 classes, 'No Finding' among them",
+        "ignored: `Follow-up #`, `Patient ID`, `Patient Gender`",
+    ):
+        assert part in said
+    again = ReadingPlan.from_dict(json.loads(json.dumps(data.plan.as_dict())))
+    assert again == data.plan
+    assert found(load(root=root, plan=again)) == found(data)
+    again.negative_class = "No Finding"
+    assert load(root=root, plan=again).class_names == ("Mass", "Nodule")
+    again.labels = {"Patient Gender": "none"}
+    again.negative_class = None
+    assert load(root=root, plan=again.as_dict()).class_names == ("F", "M")
+    again.image = "nowhere"
+    with pytest.raises(InputError, match=r"plan\.image: there is no column 'nowhere'"):
+        load(root=root, plan=again)
+
+
+def test_a_run_keeps_the_plan(tmp_path):
+    from PIL import Image
+
+    root = tree(tmp_path / "data", READ["ISIC"][0], [])
+    (root / "photos").mkdir()
+    for image in JPG:
+        Image.new("RGB", (16, 16)).save(root / image)
+    run = ltml.fit(
+        ltml.Recipe(data="folder", root=str(root), steps=1, batch_size=2, image_size=16),
+        out=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    plan = ReadingPlan.from_dict(run.config["data"]["plan"])
+    assert plan.classes == ["MEL", "NV"]
+    assert load(root=root, plan=plan).class_names == ("MEL", "NV")
+
+
+SPLITS = {
+    "split": ["train", "val", "train", "test", "train", "train"],
+    "Set": ["Training"] * 4 + ["Testing"] * 2,
+    "split_name": ["train"] * 4 + ["val"] * 2,
+    "is_valid": ["False"] * 4 + ["True"] * 2,
+    '"TRAIN,"': ["1"] * 4 + ["0"] * 2,
+    "evalpartition": ["0"] * 4 + ["2"] * 2,
+}
+
+
+@pytest.mark.parametrize("column", SPLITS)
+@pytest.mark.parametrize("file", ["train.csv", "labels.csv"])
+def test_a_column_deals_out_the_splits(tmp_path, column, file):
+    values = SPLITS[column]
+    text = table(f"image,labels,{column}", lambda i: f"{i},{'ab'[i % 2]},{values[i]}")
+    data = load(root=tree(tmp_path, {file: text}, JPG))
+    train = [i for i, v in enumerate(values) if v in ("train", "Training", "False") or
+             (v == "1" and "TRAIN" in column) or (v == "0" and "part" in column)]  # fmt: skip
+    assert data.train.ids == [str(i) for i in train]
+    assert not set(data.train.ids) & set(data.test.ids)
+    assert (data.val is not None) == (column == "split")
+    assert f"train {len(train)}" in str(data.plan)
+
+
+def test_folds_are_asked_about_and_any_may_be_tested_on(tmp_path):
+    text = table("image,labels,fold", lambda i: f"{i},{'ab'[i // 3]},{i % 3}")
+    root = tree(tmp_path, {"train.csv": text}, JPG)
+    with pytest.raises(InputError, match="say which to test on, such as --test-split '0'"):
+        load(root=root)
+    data = load(root=root, test_split="1")
+    assert (data.train.ids, data.test.ids) == (["0", "2", "3", "5"], ["1", "4"])
+
+
+def test_lists_deal_out_the_splits(tmp_path):
+    files = {"Data_Entry.csv": READ["ChestX-ray14"][0]["Data_Entry_2017.csv"]}
+    files |= {"train_val_list.txt": "0.png\n1.png\n2.png\n", "test_list.txt": "3.png\n4.png\n"}
+    root = tree(tmp_path, files, [f"images/{i}.png" for i in range(6)])
+    data = load(root=root)
+    assert (data.train.ids, data.test.ids) == (["0", "1", "2"], ["3", "4"])
+    (root / "test_list.txt").write_text("2.png\n3.png\n")
+    with pytest.raises(InputError, match=r"1 images are in two lists of .*, such as '2'"):
+        load(root=root)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_tables_in_the_folders_of_their_splits(tmp_path, suffix):
+    def text(*cells):
+        if suffix == "csv":
+            return rows("file_name,labels", *(f"{i}.png,{c}" for i, c in enumerate(cells)))
+        entries = ({"file_name": f"{i}.png", "labels": c.split(";")} for i, c in enumerate(cells))
+        return "\n".join(map(json.dumps, entries))
+
+    files = {f"train/metadata.{suffix}": text("a;b", "b"), f"test/metadata.{suffix}": text("a")}
+    data = load(root=tree(tmp_path, files, ["train/0.png", "train/1.png", "test/0.png"]))
+    assert found(data) == {"train": {"0.png": {"a", "b"}, "1.png": {"b"}}, "test": {"0.png": {"a"}}}
+    assert data.test.images == [tmp_path / "test/0.png"]
+
+
+def test_an_image_in_two_splits_is_an_error(tmp_path):
+    text = table("image,labels", lambda i: f"{i},{'ab'[i % 2]}")
+    root = tree(tmp_path, {"train.csv": text, "test.csv": text}, JPG)
+    with pytest.raises(
+        InputError, match=r"6 images are in both the train and the test split, such"
+    ):
+        load(root=root)
+    with pytest.raises(InputError, match="has 6 images, found in photos/, and does not say which"):
+        load(root=root, train_split="train", test_split="train")
+    data = load(root=root, test_fraction=0.5)
+    assert sorted(data.train.ids + data.test.ids) == [str(i) for i in range(6)]
+    twice = table(
+        "image,labels,split", lambda i: f"{i % 5},{'ab'[i % 2]},{['train', 'test'][i // 5]}"
+    )
+    root = tree(tmp_path / "other", {"all.csv": twice}, JPG)
+    with pytest.raises(
+        InputError, match="1 images are in two splits by column 'split', such as '0'"
+    ):
+        load(root=root, separator="none")
+
+
+def test_tables_are_joined_by_their_common_columns(tmp_path):
+    files = {
+        "labels.csv": rows("study_id,Edema,Mass", *(f"s{i},{i % 2},1" for i in range(3))),
+        "meta.csv": rows("dicom_id,study_id", *(f"{i},s{i // 2}" for i in range(6))),
+        "split.csv": rows("dicom_id,split", *(f"{i},{['train', 'test'][i > 3]}" for i in range(6))),
+    }
+    root = tree(tmp_path, files, JPG)
+    options = {"train_split": "meta", "join": ["labels.csv", "split.csv"]}
+    data = load(root=root, **options)
+    assert found(data)["train"] == {
+        "0": {"Mass"}, "1": {"Mass"}, "2": {"Edema", "Mass"}, "3": {"Edema", "Mass"},
+    }  # fmt: skip
+    assert data.test.ids == ["4", "5"]
+    (root / "labels.csv").write_text(rows("study_id,Edema", "s0,1"))
+    with pytest.raises(InputError, match=r"line 4: 's1' is not in .*labels.csv \(4 rows are not\)"):
+        load(root=root, **options)
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "tsv", "xlsx", "parquet", "jsonl"])
+def test_containers(tmp_path, kind):
+    frame = pd.DataFrame({"image": ["0", "1", "2"], "cat": [1, 0, 1], "dog": [0.0, 1.0, None]})
+    path = tmp_path / f"train.{kind}"
+    if kind == "csv.gz":
+        path.write_bytes(gzip.compress(frame.to_csv(index=False).encode()))
+    elif kind == "tsv":
+        frame.to_csv(path, sep="\t", index=False)
+    elif kind == "xlsx":
+        pytest.importorskip("openpyxl", reason="needs openpyxl, of the extra tables")
+        frame.to_excel(path, index=False)
+    elif kind == "parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra tables")
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    images, matrix = read_label_csv(path)
+    assert images == ["0", "1", "2"]
+    np.testing.assert_array_equal(matrix.dense().numpy(), [[1, 0], [0, 1], [1, np.nan]])
+    path.write_bytes(b"\x1f\x8b broken")
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        read_label_csv(path)
+
+
+def test_large_tables_are_read_as_small_ones_are(tmp_path, monkeypatch):
+    path = tmp_path / "train.csv"
+    lines = [f"{i // 2:05x}, verification,/m/{i % 3},{i % 2}" for i in range(2000)]
+    path.write_text(rows("ImageID,Source,LabelName,Confidence", *lines))
+    images, small = read_label_csv(path)
+    monkeypatch.setattr("ltml.data.tables._LARGE", 1000)
+    names, large = read_label_csv(path)
+    assert names == images
+    assert large == small
+    path.write_text(path.read_text() + "x,y,z,1,2\n")
+    with pytest.raises(InputError, match=r"train\.csv cannot be read"):
+        read_label_csv(path)
+
+
+def test_plans_of_a_frame_and_of_a_file(tmp_path):
+    frame = pd.DataFrame({"ID": [1, 2], "MH": [0, 1], "DR": [1, 0]})
+    assert read_plan(frame).classes == ["MH", "DR"]
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert read_plan(tmp_path / "a.csv", ignore="DR").ignored == ["DR"]
+    with pytest.raises(InputError, match="there is no option 'labels'"):
+        read_plan(frame, labels="MH")
+    with pytest.raises(InputError, match=r"class_columns: there is no column 'mh' \('MH' but for"):
+        read_plan(frame, class_columns=["mh"])
+    with pytest.raises(InputError, match="'-1' is no VALUE=MEANING; give such as -1=unknown"):
+        read_plan(frame, values="-1")
+
+
+def test_the_command_line_takes_the_same_options(tmp_path, capsys):
+    from ltml.cli import main
+
+    text, answer = ASKED["-1 beside 0"]
+    root = tree(tmp_path, {"train.csv": text}, [*JPG, "photos/6.jpg"])
+    assert main(["data", "check", "--root", str(root)]) == 2
+    assert "--values -1=0 or --values -1=unknown" in capsys.readouterr().err
+    assert main(["data", "check", "--root", str(root), "--values", answer["values"]]) == 0
+    assert "train: Split(" in capsys.readouterr().out
+    args = ["--ignore", "cat", "--values", "-1=0"]
+    assert main(["audit", str(root / "train.csv"), *args, "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["classes"]) == ["dog"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the old names of modules
+@pytest.mark.parametrize("case", sorted(p.name for p in CASES.glob("*")) if CASES.is_dir() else [])
+def test_each_case_beside_the_checkout_is_read_or_asked_about(tmp_path, case, capsys):
+    """No case ends in a traceback; those whose wish is a dictionary give just that, or a question."""
+    if not (CASES / case / "make.py").is_file():
+        pytest.skip("no case")
+    shutil.copy(CASES / case / "make.py", tmp_path)
+    runpy.run_path(str(tmp_path / "make.py"))
+    out = capsys.readouterr().out
+    assert "traceback" not in out
+    wishes = re.findall(r"^WANT (\{.*\})\nGOT  (\{.*\})$", out, re.M)
+    for want, got in wishes:
+        want, got = eval(want), eval(got)  # what this test printed itself
+        assert {k: sorted(v) for k, v in want.items()} == {k: sorted(v) for k, v in got.items()}
+    assert "GOT" in out
