@@ -440,27 +440,63 @@ def compare(
         print(f"figure: {' '.join(map(str, written))}", file=sys.stderr)
 
 
-def explore(runs: Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
+def explore(
+    runs: Positional[tuple[Path, ...]] = (Path("runs"),),
+    out: Path | None = None,
+    images: int = 0,
+) -> None:
     """Write a page of live plots of runs, and open it in the browser.
 
     Args:
         runs: folders of runs, or folders that hold them.
+        out: file to write; default: one in the system's temporary folder, which the next call
+            writes again.
+        images: photos of each class and run, of its worst mistakes; ``--images`` alone: 24;
+            ``--no-images``, the default: none.
     """
     from ltml.plots.report import open_report
 
-    print(f"page: {open_report(_load(runs))}")
+    loaded = _load(runs)
+    print(f"drawing {_many(loaded)} ...", file=sys.stderr, flush=True)
+    print(f"page: {open_report(loaded, out, images=images)}")
 
 
-def report(runs: Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
+def report(
+    runs: Positional[tuple[Path, ...]], out: Path = Path("report.html"), images: int = 0
+) -> None:
     """Write one page of live plots and tables of runs, which needs nothing beside it.
 
     Args:
         runs: folders of runs, or folders that hold them.
         out: file to write.
+        images: photos of each class and run, of its worst mistakes, as small pictures in the page;
+            ``--images`` alone: 24; ``--no-images``, the default: none, for data that may not leave
+            the house.
     """
     from ltml.plots.report import write_report
 
-    print(f"report: {write_report(_load(runs), out)}")
+    loaded = _load(runs)
+    print(f"drawing {_many(loaded)} ...", file=sys.stderr, flush=True)
+    print(f"report: {write_report(loaded, out, images=images)}")
+    print("it holds " + ("small pictures of test images" if images else "no images"))
+
+
+def _many(runs: Sequence[Run]) -> str:
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def _images(args: list[str]) -> list[str]:
+    """Give --images its default number, and --no-images its meaning."""
+    out = []
+    for i, word in enumerate(args):
+        if word == "--no-images":
+            out += ["--images", "0"]
+            continue
+        out.append(word)
+        following = args[i + 1] if i + 1 < len(args) else ""
+        if word == "--images" and not following.lstrip("-").isdigit():
+            out.append("24")
+    return out
 
 
 def _write_table(path: Path, table) -> None:
@@ -786,6 +822,8 @@ def main(args: list[str] | None = None) -> int:
         print(f"ltml {__version__}")
         return 0
     try:
+        if args[:1] in (["report"], ["explore"]):
+            args = _images(args)
         name = _given(args, "recipe")
         named = None if name is None else preset(name)
         app, data_app = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()

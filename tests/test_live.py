@@ -92,11 +92,11 @@ def test_shares_and_fading_against_numpy(runs, tables):
     figure = live.gradient_heatmap(frames.gradient_history(runs["method"]))
     log, fade = traces(figure, field="log")[0], traces(figure, field="fade")[0]
     table = tables["method"].assign(total=lambda t: t.grad_pos + t.grad_neg)
-    total = table.pivot(index="epoch", columns="class", values="total")[list(log.x)].to_numpy()
+    total = table.pivot(index="epoch", columns="class", values="total")[list(log.y)].to_numpy()
     steps = np.diff(runs["method"].metrics.step, prepend=0)
-    assert np.allclose(2**log.z, total / total.mean(1, keepdims=True))
+    assert np.allclose(2**log.z.T, total / total.mean(1, keepdims=True))
     rate = total.sum(1) / steps
-    assert np.allclose(fade.z[:, 0], 0.85 * (1 - rate / rate.max()))
+    assert np.allclose(fade.z[0], 0.85 * (1 - rate / rate.max()))
     assert fade.z.min() == 0
     assert fade.hoverinfo == "skip"
 

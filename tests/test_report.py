@@ -5,19 +5,24 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 import webbrowser
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from synthetic import write_run
 
 import ltml
 from ltml import ClassAwareSampler, GroupSampler, InputError, LabelMatrix, LongTailData, Run, Split
+from ltml.cli import main
 from ltml.plots import frames
 from ltml.plots.report import open_report, write_report
+from ltml.runs.scores import add_scores
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
 
@@ -197,7 +202,6 @@ def test_it_opens_in_the_browser(runs, monkeypatch):
     path = open_report(runs[:1])
     assert opened == [path.as_uri()]
     assert path.is_file()
-    shutil.rmtree(path.parent)
 
 
 @pytest.mark.parametrize(("count", "out", "said"), [(0, "r.html", "no run"), (1, ".", "a folder")])
@@ -228,3 +232,66 @@ def test_runs_of_two_data_sets_share_a_page(tmp_path):
     page = Page(write_report(runs, tmp_path / "page.html").read_text("utf-8"))
     assert [run["title"] for run in page.data["runs"]] == ["a", "b"]
     assert page.data["diversity"]
+
+
+def with_scores(folder, classes=20, images=60, size=(400, 300)):
+    """A run that gets half of its photos wrong; the photos are of much detail."""
+    random = np.random.default_rng(0)
+    path = write_run(folder / "run", classes=classes, epochs=1)
+    names = json.loads((path / "config.json").read_text())["data"]["class_names"]
+    files = [str(folder / f"patient {i}.jpg") for i in range(images)]
+    for file in files:
+        Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8)).save(file)
+    targets = (random.random((images, classes)) < 0.5).astype(np.float32)
+    logits = random.normal(0, 3, targets.shape).astype(np.float32)
+    add_scores(path, names, "test", logits, targets, [Path(f).name for f in files], files)
+    return Run.load(path)
+
+
+def test_by_default_a_page_holds_nothing_of_any_image(tmp_path):
+    run = with_scores(tmp_path)
+    for args in ([], ["--no-images"]):
+        assert main(["report", str(run.path), "--out", str(tmp_path / "r.html"), *args]) == 0
+        text = (tmp_path / "r.html").read_text("utf-8")
+        assert "patient" not in text
+        data = Page(text).data
+        assert data["photos"]["photos"] == []
+        counts = data["photos"]["runs"]["run"]["counts"]
+        assert sum(counts["miss"]) == len(run.mistakes(kind="miss"))
+        assert sum(counts["false alarm"]) == len(run.mistakes(kind="false alarm"))
+
+
+def test_thumbnails_stay_within_their_budget(tmp_path):
+    run = with_scores(tmp_path, images=400)
+    assert main(["report", str(run.path), "--out", str(tmp_path / "r.html"), "--images"]) == 0
+    photos = page_of([run], tmp_path / "r.html", images=24).data["photos"]
+    assert photos["per_class"] == 24
+    thumbs = [photo["src"] for photo in photos["photos"]]
+    assert len(thumbs) > 200
+    assert all(src.startswith("data:image/webp;base64,") for src in thumbs)
+    assert sum(map(len, thumbs)) < 5e6
+    first = Image.open(BytesIO(base64.b64decode(thumbs[0].split(",")[1])))
+    assert max(first.size) >= 48
+    worst = run.mistakes(kind="miss", classes=[photos["names"][0]], per_class=12)
+    rows = [row for row in photos["runs"]["run"]["rows"] if row[1] == 0 and row[2] == 0]
+    assert [photos["photos"][row[0]]["id"] for row in rows] == worst.image.tolist()
+
+
+def test_photos_without_files_or_scores_are_said(tmp_path, caplog):
+    run = with_scores(tmp_path, images=10)
+    for file in tmp_path.glob("*.jpg"):
+        file.unlink()
+    page = page_of([run], tmp_path / "r.html", images=2)
+    assert {photo["src"] for photo in page.data["photos"]["photos"]} == {""}
+    assert "have no file that can be read" in caplog.text
+    bare = Run.load(RECORDS / "method")
+    with pytest.raises(InputError, match="no run keeps scores of its images"):
+        write_report([bare], tmp_path / "s.html", images=2)
+
+
+def test_a_page_that_is_opened_again_leaves_one_file(runs, monkeypatch, tmp_path):
+    monkeypatch.setattr(webbrowser, "open", lambda _: True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert open_report(runs[:1]) == open_report(runs)
+    assert len(list(tmp_path.rglob("*.html"))) == 1
+    assert open_report(runs, tmp_path / "mine.html") == tmp_path / "mine.html"

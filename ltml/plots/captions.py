@@ -33,6 +33,15 @@ def gradients(table: pd.DataFrame, when: str) -> str:
     )
 
 
+def gradient_imbalance(frame: pd.DataFrame) -> str:
+    """Say how the imbalance of each run's gradients began and ended."""
+    said = []
+    for name, rows in frame.groupby("run", sort=False):
+        first, last = rows.imbalance.iloc[0], rows.imbalance.iloc[-1]
+        said.append(f"{name} from {first:.3g} to {last:.3g}")
+    return f"Largest over smallest gradient of a class, first epoch to last: {'; '.join(said)}."
+
+
 def balancing(frame: pd.DataFrame, run: Run, strength: float) -> str:
     """Say what balancing does to the ratio of the largest to the smallest entry."""
     first, then = (frames.largest_over_smallest(frame[column]) for column in ("before", "after"))
@@ -53,7 +62,14 @@ def diversity(frame: pd.DataFrame, class_name: str | None = None) -> str:
     rows = frame[frame["class" if class_name else "group"] == what]
     means = rows.groupby("run", sort=False).value.mean()
     found = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
-    return f"{frame.measure.iloc[0]} of {frame['size'].iloc[0]} images, {what}: {found}."
+    said = f"{frame.measure.iloc[0]} of {frame['size'].iloc[0]} images, {what}: {found}."
+    if len(means.dropna()) > 1 and means.max() > 1.02 * means.min():
+        said += (
+            f" {means.idxmin()} is least diverse: it sees these images as more alike. That is a "
+            "loss where it also tells classes apart less well, and none where its AP is higher: "
+            "features of one class may draw together because they are learned."
+        )
+    return said
 
 
 def interference(frame: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from ltml.plots.frames import split
 from ltml.plots.style import GREY, GROUP_COLORS, NEGATIVE, POSITIVE, RUN_COLORS
 
 INK, BLUE = NEGATIVE, GROUP_COLORS["head"]
+GROUP_INKS = {"head": "#00527A", "medium": "#1F78A8", "tail": "#8A6100"}  # of names in bands
 PAPER, CLEAR = "rgba(255,255,255,1)", "rgba(255,255,255,0)"
 SYMBOLS = ("circle", "square-open", "diamond", "x", "triangle-up", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -31,7 +32,14 @@ CARD = (  # of a class, from what _card() returns
     "<b>%{x}</b> (%{customdata[0]}, %{customdata[1]:,} images)<br>AP %{customdata[2]}<br>"
     "gradient: positives %{customdata[3]}, negatives %{customdata[4]}<br>"
 )
-_AXIS = {"gridcolor": "rgba(136,136,136,0.25)", "zeroline": False, "automargin": True}
+_AXIS = {
+    "gridcolor": "rgba(136,136,136,0.16)",
+    "linecolor": "rgba(136,136,136,0.6)",
+    "showline": True,
+    "zeroline": False,
+    "automargin": True,
+    "title": {"standoff": 8, "font": {"size": 12}},
+}
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
@@ -39,10 +47,18 @@ TEMPLATE = go.layout.Template(
         "plot_bgcolor": CLEAR,
         "xaxis": _AXIS,
         "yaxis": _AXIS | {"tickformat": "~g"},
-        "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
-        "margin": {"l": 60, "r": 16, "t": 70, "b": 40},
+        # Beside data and buttons: the legend above them, from whose height the margin follows.
+        "legend": {
+            "orientation": "h",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "x": 0,
+            "font": {"size": 12},
+        },
+        "margin": {"l": 60, "r": 36, "t": 24, "b": 40},
+        "hoverlabel": {"font": {"family": "system-ui, sans-serif"}},
         # Plotly's own default since 6.2: a button that opens a page elsewhere with the chart.
-        "modebar": {"remove": ["sendChartToCloud", "sendDataToCloud"]},
+        "modebar": {"remove": ["sendChartToCloud", "sendDataToCloud"], "orientation": "v"},
     }
 )
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}  # of any browser
@@ -99,28 +115,55 @@ def gradient_heatmap(frame: pd.DataFrame, *, mark: str | None = None) -> go.Figu
     ratio = frame.share / frame.equal_share
     frame = frame.assign(ratio=ratio, log=np.log2(ratio.where(ratio > 0)))
     tables = split(frame.assign(fade=0.85 * (1 - frame.of_peak.fillna(0))))
-    figure = _panels(tables)
+    titles = text(tables) if len(tables) > 1 else None
+    figure = make_subplots(1, len(tables), shared_yaxes=True, subplot_titles=titles)
     limit = float(np.clip(np.nanmax(np.abs(frame["log"]), initial=1), 1, 5))  # the same for all
     ticks = np.arange(-5, 6)
     bar = {"title": {"text": "share over<br>an equal one"}, "thickness": 12, "tickvals": ticks}
-    bar["ticktext"] = [f"{2.0**t:.3g}×" for t in ticks]
+    bar |= {"ticktext": [f"{2.0**t:.3g}×" for t in ticks], "outlinewidth": 0}
     fades = {"colorscale": [[0, CLEAR], [1, PAPER]], "zmin": 0, "zmax": 1, "showscale": False}
     fades["hoverinfo"] = "skip"
-    said = "<b>%{x}</b>, until %{y}<br>%{customdata:.3g} times an equal share<extra></extra>"
+    said = "<b>%{y}</b>, until %{x}<br>%{customdata:.3g} times an equal share<extra></extra>"
+    names = next(iter(tables.values()))["class"].unique()
     for row, table in enumerate(tables.values()):
         for field in ("log", "fade"):
-            grid = table.pivot(index="step", columns="class", values=field)
-            grid, look = grid[table["class"].unique()], fades
+            grid = table.pivot(index="class", columns="step", values=field).loc[names]
+            shown = fades
             if field == "log":
-                look = _scale("PuOr_r", limit, bar if row == 0 else None)
-                look |= {"customdata": 2 ** grid.to_numpy(), "hovertemplate": said}
-            places = {"x": text(grid.columns), "y": [f"step {step}" for step in grid.index]}
-            look = look | {"meta": {"row": row, "field": field}}
-            figure.add_heatmap(z=grid.to_numpy(), row=row + 1, col=1, **places, **look)
-    figure.update_yaxes(type="category")
-    figure.update_layout(height=130 + 190 * len(tables), margin_t=40)
-    names = next(iter(tables.values()))[["class"]].drop_duplicates()
-    return _class_axis(figure, names, mark)
+                shown = _scale("PuOr_r", limit, bar if row == 0 else None)
+                shown |= {"customdata": 2 ** grid.to_numpy(), "hovertemplate": said}
+            places = {"x": [f"step {step}" for step in grid.columns], "y": text(grid.index)}
+            shown = shown | {"meta": {"row": row, "field": field}}
+            figure.add_heatmap(z=grid.to_numpy(), row=1, col=row + 1, **places, **shown)
+    figure.update_layout(template=TEMPLATE, height=_rows_height(len(names)), margin_t=40)
+    figure.update_xaxes(type="category", nticks=12, tickangle=-45)
+    few = {"dtick": 1} if len(names) <= 60 else {"nticks": 50}
+    figure.update_yaxes(type="category", autorange="reversed", showline=False, **few)
+    if mark is not None and (name := escape(mark, quote=False)) in text(names):
+        at = text(names).index(name)
+        box = {"xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": at - 0.5, "y1": at + 0.5}
+        figure.add_shape(line={"color": INK, "width": 1}, **box)
+    return figure
+
+
+def _rows_height(classes: int) -> int:
+    """Height of a figure with a row for each class, in pixels."""
+    return 130 + min(max(18 * classes, 160), 760)
+
+
+def gradient_imbalance(frame: pd.DataFrame) -> go.Figure:
+    """Plot the largest over the smallest gradient of a class, epoch by epoch, of several runs."""
+    figure = go.Figure()
+    for i, (name, table) in enumerate(split(frame).items()):
+        drawn = {"color": RUN_COLORS[i % 7], "symbol": SYMBOLS[i % 7], "dash": DASHES[i % 6]}
+        (name,) = text([name])
+        drawn |= {"name": name, "meta": {"row": i, "field": "imbalance"}, "showlegend": True}
+        _line(
+            figure, table.step, table.imbalance, f"{name}: %{{y:.3g}} times<extra></extra>", **drawn
+        )
+    figure.update_xaxes(title="training step", rangemode="tozero")
+    figure.update_yaxes(title="largest / smallest gradient", type="log", nticks=6)
+    return figure.update_layout(template=TEMPLATE, height=380)
 
 
 def class_history(frame: pd.DataFrame, class_name: str) -> go.Figure:
@@ -202,6 +245,7 @@ def group_map(frame: pd.DataFrame) -> go.Figure:
     """Plot the mAP of head, medium, tail and all classes, a row for each run or setting."""
     best = frame[frame.group == "mAP"].sort_values("mean", kind="stable", na_position="first")
     figure = go.Figure()
+    shapes = {"head": "square", "medium": "diamond", "tail": "circle"}
     for group in (*GROUPS, "mAP"):
         rows = frame[frame.group == group].set_index("name").reindex(best["name"])
         mark = {"symbol": "line-ns-open", "line_width": 3} if group == "mAP" else {}
@@ -212,7 +256,12 @@ def group_map(frame: pd.DataFrame) -> go.Figure:
             mode="markers",
             name="all classes" if group == "mAP" else group,
             error_x={"array": rows.deviation, "thickness": 1, "width": 3},
-            marker={"color": GROUP_COLORS.get(group, INK), "size": 11} | mark,
+            marker={
+                "color": GROUP_COLORS.get(group, INK),
+                "size": 11,
+                "symbol": shapes.get(group),
+                **mark,
+            },
             customdata=[f" ± {d:.1f}, {n} seeds" if n > 1 else "" for d, n in spread],
             hovertemplate="%{y}<br>mAP %{x:.1f}%{customdata}",
         )
@@ -291,7 +340,9 @@ def _panels(names, **options) -> go.Figure:
     options = {"subplot_titles": text(names) if len(names) > 1 else None} | options
     options |= {"shared_xaxes": True, "vertical_spacing": 0.09}
     figure = make_subplots(len(names), 1, **options)
-    return figure.update_layout(height=160 + 250 * len(names))
+    above = 44 if options["subplot_titles"] else 22  # pixels that titles and names of groups take
+    legend_y = 1 + above / (250 * len(names))
+    return figure.update_layout(height=160 + 250 * len(names), legend_y=legend_y)
 
 
 def _points(figure, table, column, row=0, *, marker, reading="", **look) -> None:
@@ -353,6 +404,8 @@ def _class_axis(figure: go.Figure, table: pd.DataFrame, mark: str | None) -> go.
     The table has a row for each class, in order; without a column group nothing is shaded.
     """
     names = text(table["class"])
+    if "group" in table:  # whose names stand between panels and their titles
+        figure.update_annotations(yshift=17)
     figure.update_layout(template=TEMPLATE).update_xaxes(
         type="category",
         categoryorder="array",
@@ -365,7 +418,7 @@ def _class_axis(figure: go.Figure, table: pd.DataFrame, mark: str | None) -> go.
         here = np.flatnonzero(table.group == group)
         ends = np.split(here, np.flatnonzero(np.diff(here) > 1) + 1) if len(here) else []
         # One path for each group, whatever the order, is soon drawn and has no seams.
-        path = "".join(f"M{e[0] - 0.5},0H{e[-1] + 0.5}V1H{e[0] - 0.5}Z" for e in ends) or "M0,0Z"
+        path = "".join(f"M{e[0] - 0.5},0H{e[-1] + 0.5}V1.07H{e[0] - 0.5}Z" for e in ends) or "M0,0Z"
         for axis in figure.select_yaxes():
             place = axis.plotly_name.replace("axis", "")
             figure.add_shape(
@@ -379,7 +432,13 @@ def _class_axis(figure: go.Figure, table: pd.DataFrame, mark: str | None) -> go.
                 line_width=0,
                 name=f"{group} ({len(here)})",
                 legendgroup=group,
-                showlegend=place == "y" and len(here) > 0,
+                # In one piece a band has its name in it; else the legend has.
+                showlegend=place == "y" and len(ends) > 1,
+                label={
+                    "text": group if len(ends) == 1 and len(here) > 0.04 * len(names) else "",
+                    "textposition": "top left",
+                    "font": {"size": 11, "color": GROUP_INKS[group]},
+                },
             )
     if mark is not None and (name := escape(mark, quote=False)) in names:
         at = {"x0": names.index(name) - 0.5, "x1": names.index(name) + 0.5, "y0": 0, "y1": 1}

@@ -6,9 +6,10 @@ import json
 import re
 import webbrowser
 from collections.abc import Mapping, Sequence
+from getpass import getuser
 from html import escape
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from ltml.core.errors import InputError
 from ltml.core.files import check_replaceable, write_atomically
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.plots import captions, frames, live
+from ltml.plots.photos import mistakes_of
 from ltml.runs.run import Run, table_of
 
 _PAGE = Path(__file__).with_name("page")
@@ -31,6 +33,7 @@ def write_report(
     out: str | Path,
     *,
     labels: LabelMatrix | Mapping[str, LabelMatrix] | None = None,
+    images: int = 0,
 ) -> Path:
     """Write a page that shows runs, and answers to sliders, without a kernel or a server.
 
@@ -42,18 +45,24 @@ def write_report(
         out: file to write.
         labels: training labels, or name -> training labels; the page then shows how often samplers
             sample each class.
+        images: thumbnails of each class and run, of its worst misses and false alarms; 0: none, and
+            no name of an image either. The page says which.
 
     Raises:
-        InputError: without a run, or if ``out`` is a folder or some other file.
+        InputError: without a run, if images are asked for and no run keeps their scores, or if
+            ``out`` is a folder or some other file.
     """
     if not runs:
         raise InputError("no run was given; give folders of runs, such as runs/demo")
+    if images < 0:
+        raise InputError(f"images={images}: give 0 for none, or how many of each class")
     out = Path(out)
     check_replaceable(out, '<meta name="generator" content="ltml">')
     named = frames.named(runs)
     names = list(named)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    data = _content(named, {"labels": labels} if isinstance(labels, LabelMatrix) else labels or {})
+    labels = {"labels": labels} if isinstance(labels, LabelMatrix) else labels or {}
+    data = _content(named, labels, images)
     parts = {
         "title": escape(f"{runs[0].config['data']['name']}: {shown}"),
         "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
@@ -75,14 +84,23 @@ def write_report(
     return out
 
 
-def open_report(runs: Sequence[Run]) -> Path:
-    """Write the page of :func:`write_report` to a temporary file, and open it."""
-    path = write_report(runs, Path(mkdtemp(prefix="ltml-")) / "report.html")
+def open_report(runs: Sequence[Run], out: str | Path | None = None, *, images: int = 0) -> Path:
+    """Write the page of :func:`write_report`, and open it in the browser.
+
+    Args:
+        runs: one run or several.
+        out: file to write; default: one in the system's temporary folder, which the next call
+            writes again.
+        images: as for :func:`write_report`.
+    """
+    if out is None:
+        out = Path(gettempdir()) / f"ltml-{getuser()}" / "report.html"
+    path = write_report(runs, out, images=images)
     webbrowser.open(path.absolute().as_uri())
     return path
 
 
-def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix]) -> dict:
+def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix], images: int) -> dict:
     """Return everything that the page's script shows."""
     tables: dict[tuple, dict] = {}  # of classes, once for all runs that share one
     runs, results = list(named.values()), {"groups": frames.group_map(named)}
@@ -97,14 +115,28 @@ def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix]) -> dict:
         "interference": _interference(named),
     }
     left_out = [name for name, content in optional.items() if not content]
-    if not any(run.summary.get("steps") for run in runs):  # nothing was trained
+    photos = mistakes_of(named, images)
+    if images and not photos:
+        raise InputError(
+            "no run keeps scores of its images, so none can be shown; train again, or make them "
+            f"with: ltml evaluate {runs[0].path}"
+        )
+    trained = {n: run for n, run in named.items() if run.per_class.grad_pos.notna().any()}
+    trained = {n: run for n, run in trained.items() if run.summary.get("steps")}
+    if not trained:
         left_out += ["gradients", "balancing"]
     drawn = {name: _plain(live.group_map(frame)) for name, frame in results.items()}
+    said = {name: captions.group_map(frame) for name, frame in results.items()}
+    if trained:
+        imbalance = frames.gradient_imbalance(trained)
+        drawn["imbalance"] = _plain(live.gradient_imbalance(imbalance))
+        said["imbalance"] = captions.gradient_imbalance(imbalance)
     return optional | {
         "runs": [_run(run, name, tables) for name, run in named.items()],
         "tables": list(tables.values()),
         "figures": _empty_figures() | drawn,
-        "said": {name: captions.group_map(frame) for name, frame in results.items()},
+        "said": said,
+        "photos": photos,
         "overview": _table(table_of(runs).assign(run=list(named))),
         "facts": _table(_facts(named)),
         "config": live.CONFIG,
@@ -121,6 +153,9 @@ def _run(run: Run, name: str, tables: dict) -> dict:
     arrays = {"pos": "grad_pos", "neg": "grad_neg", "ap": "ap"}
     entry = {
         "title": name,
+        "trained": bool(run.summary.get("steps")),
+        "means": {group: run.summary.get(group) for group in ("mAP", *GROUPS)},
+        "test_images": run.config["data"]["test_images"],
         "table": list(tables).index(key),
         "steps": run.metrics.step.tolist(),
         **{short: _floats(grid[column][table["names"]]) for short, column in arrays.items()},

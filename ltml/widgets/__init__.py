@@ -6,6 +6,7 @@ Those of runs take runs, folders of runs, or folders that hold folders of runs; 
 from ltml.runs.run import find_runs
 from ltml.widgets.explorer import Explorer
 from ltml.widgets.heads import explore_heads, explore_shrinkage
+from ltml.widgets.mistakes import explore_mistakes
 from ltml.widgets.runs import (
     LiveView,
     compare_runs,
@@ -25,6 +26,7 @@ __all__ = [
     "explore_gradients",
     "explore_heads",
     "explore_interference",
+    "explore_mistakes",
     "explore_sampler",
     "explore_shrinkage",
     "find_runs",

@@ -5,11 +5,19 @@ from html import escape
 
 import ipywidgets
 import plotly.graph_objects as go
+from IPython.display import HTML, display
 
 from ltml.core.errors import InputError
 from ltml.plots import frames, live
+from ltml.plots.picture import picture
 from ltml.runs.run import Run, find_runs
 
+_STILL = """<style>
+.jp-OutputArea-child:has(.ltml-alive) + .jp-OutputArea-child:has(.ltml-still) {{ display: none; }}
+.jp-OutputArea-child:not(:has(.ltml-alive)):has(+ .jp-OutputArea-child .ltml-still) {{
+  display: none; }}
+</style><div class="ltml-still">{still}<p>{said}</p><p><small>A picture of the explorer as it was
+first shown; run the cell again to use it.</small></p></div>"""
 WIDE = {"description_width": "initial"}  # a control's whole description in view
 
 
@@ -64,6 +72,19 @@ class Explorer(ipywidgets.VBox):
         self.text.value = _paragraph(self.said)
         self._show(figure)
         self.children = (*self._above, self.figure, self.text, *self.below)
+
+    def _ipython_display_(self, **_) -> None:
+        """Show the explorer; and a picture, for a saved notebook that is opened without a kernel.
+
+        Where the explorer is alive its picture hides, and where it is not (its models are gone)
+        the picture stands in its place.
+        """
+        self.add_class("ltml-alive")
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display(data, metadata=metadata, raw=True)
+        if self.figure is not None and (still := picture(self.figure)):
+            display(HTML(_STILL.format(still=still, said=escape(self.said))))
 
     def _show(self, figure: go.Figure) -> None:
         """Show a figure in the widget of the last one, whose zoom stays where the axes agree."""

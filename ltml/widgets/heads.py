@@ -131,6 +131,10 @@ def explore_shrinkage(bank: Bank) -> Explorer:
 
     options = [(f"{value:g}", value) for value in SHRINKAGES]
     control = ipywidgets.SelectionSlider(
-        options=options, value=chosen, description="shrinkage", style=WIDE
+        options=options,
+        value=chosen,
+        description="shrinkage",
+        style=WIDE,
+        layout=ipywidgets.Layout(width="28em", min_width="22em"),
     )
     return Explorer(draw, {"shrinkage": control}, rows=[["shrinkage"]])

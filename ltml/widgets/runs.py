@@ -37,20 +37,21 @@ def explore_gradients(runs) -> Explorer:
     """Show the gradient of one run's classes, or of two runs', at any step; and a class's history.
 
     Its ``controls`` are run, against (another run's name, or None), step (0: the whole run), show,
-    order, log and class_name. Two more explorers hang below, with controls of the first:
-    ``history``, of that class, and ``shares``, epoch by epoch.
+    order, log and class_name. Three more explorers hang below, with controls of the first:
+    ``history``, of that class, ``imbalance`` and ``shares``, epoch by epoch.
     """
     named, problems = load_named(runs)
     steps = sorted({int(step) for run in named.values() for step in run.metrics.step})
     shared = run_controls(named)
     controls = shared | {
         "step": ipywidgets.SelectionSlider(
-            options=[("whole run", 0), *((str(step), step) for step in steps)],
-            description="training step",
+            options=[*((f"until step {step}", step) for step in steps), ("whole run", 0)],
+            value=0,
+            description="gradients of",
             style=WIDE,
-            layout=ipywidgets.Layout(width="30em"),
+            layout=ipywidgets.Layout(width="32em", min_width="24em"),
         ),
-        "_play": ipywidgets.Play(max=len(steps), interval=700),
+        "_play": ipywidgets.Play(value=len(steps), max=len(steps), interval=700),
         "show": dropdown("show", _SHOW),
         "order": dropdown("order by", {"training images": "count", "what is shown": "gradient"}),
         "log": dropdown("scale", {"logarithmic": True, "linear": False}),
@@ -58,7 +59,7 @@ def explore_gradients(runs) -> Explorer:
     ipywidgets.link((controls["_play"], "value"), (controls["step"], "index"))
 
     def draw(*, run, against, step, show, order, log, class_name):
-        chosen, tables, said = pair(named, run, against), [], []
+        chosen, tables, said = _trained(pair(named, run, against)), [], []
         for name, each in chosen.items():
             epoch, when = _epoch_at(each, step)
             tables.append(frames.gradients({name: each}, epoch=epoch))
@@ -70,7 +71,7 @@ def explore_gradients(runs) -> Explorer:
         return live.gradient_magnitudes(frame, **options), " ".join(said)
 
     def draw_history(*, run, against, class_name):
-        frame = frames.gradient_history(pair(named, run, against))
+        frame = frames.gradient_history(_trained(pair(named, run, against)))
         aps = frame[frame["class"] == class_name].groupby("run", sort=False).ap.last().dropna()
         said = [f"{name}: AP {100 * ap:.1f}% at the end." for name, ap in aps.items()]
         return live.class_history(frame, class_name), f"{class_name}. {' '.join(said)}"
@@ -80,14 +81,26 @@ def explore_gradients(runs) -> Explorer:
             "Orange classes get more than an equal share of an epoch's gradient, purple ones less; "
             "epochs fade with their total, since shares of next to nothing say nothing."
         )
-        frame = frames.gradient_history(pair(named, run, against))
+        frame = frames.gradient_history(_trained(pair(named, run, against)))
         return live.gradient_heatmap(frame, mark=class_name), said
 
-    below = [Explorer(each, shared, rows=[]) for each in (draw_history, draw_shares) if named]
+    def draw_imbalance(*, run, against, class_name):
+        frame = frames.gradient_imbalance(_trained(pair(named, run, against)))
+        return live.gradient_imbalance(frame), captions.gradient_imbalance(frame)
+
+    drawn = (draw_history, draw_imbalance, draw_shares)
+    below = [Explorer(each, shared, rows=[]) for each in drawn if named]
     rows = [["run", "against"], ["step", "_play"], ["show", "order", "log"], ["class_name"]]
     explorer = Explorer(draw, controls, rows=rows, problems=problems, below=below)
-    explorer.history, explorer.shares = below or (None, None)
+    explorer.history, explorer.imbalance, explorer.shares = below or (None, None, None)
     return explorer
+
+
+def _trained(chosen: dict[str, Run]) -> dict[str, Run]:
+    """Leave out runs that have no gradients where another has: a probe is not trained."""
+    kept = {n: run for n, run in chosen.items() if run.per_class.grad_pos.notna().any()}
+    kept = {n: run for n, run in kept.items() if run.per_class.grad_neg.sum() > 0}
+    return kept or chosen
 
 
 def _epoch_at(run: Run, step: int) -> tuple[int | None, str]:
@@ -236,25 +249,66 @@ def explore_diversity(runs) -> Explorer:
 class LiveView(Explorer):
     """Redraw each class's gradient after every epoch of a training in a notebook.
 
+    Its control epoch goes back to earlier ones; the explorer ``imbalance`` below shows the largest
+    over the smallest gradient from the first epoch on, also of the trainings that the same view
+    followed before.
+
+    Args:
+        against: finished runs, or folders of runs, to show the imbalance of as well.
+
     Example:
         >>> view = LiveView()  # then: ltml.fit(recipe, on_epoch=view)
     """
 
-    def __init__(self):
-        self.run = None
-        super().__init__(self._last_epoch, {}, rows=[])
+    def __init__(self, *, against=()):
+        self.run, self._shown = None, False
+        self.runs, problems = load_named(against)
+        epoch = ipywidgets.SelectionSlider(
+            options=[("none yet", 0)],
+            description="epoch",
+            style=WIDE,
+            layout=ipywidgets.Layout(width="32em", min_width="20em"),
+        )
+        self.imbalance = Explorer(self._history, {}, rows=[])
+        below = [self.imbalance]
+        super().__init__(
+            self._epoch, {"epoch": epoch}, rows=[["epoch"]], problems=problems, below=below
+        )
 
     def __call__(self, run: Run) -> None:
         """Show the run so far; the first call displays the view."""
-        first, self.run = self.run is None, run
+        self.run = run
+        known = [name for name, each in self.runs.items() if each.path == run.path]
+        name, number = run.name, 1
+        while not known and name in self.runs:  # another of that name
+            number += 1
+            name = f"{run.name} ({number})"
+        self.runs[known[0] if known else name] = run
+        epochs = [int(epoch) for epoch in run.metrics.epoch]
+        with self.hold_trait_notifications():
+            control = self.controls["epoch"]
+            control.unobserve_all("value")
+            control.options = [(str(epoch), epoch) for epoch in epochs]
+            control.value = epochs[-1]
+            control.observe(lambda _: self.redraw(), "value")
+        self.imbalance.redraw()
         self.redraw()
-        if first:
+        if not self._shown:
+            self._shown = True
             display(self)
 
-    def _last_epoch(self):
+    def _epoch(self, *, epoch):
         if self.run is None:
             raise InputError("no epoch is over yet")
-        last = self.run.metrics.iloc[-1]
+        last = self.run.metrics.set_index("epoch").loc[epoch]
         means = [f"{name} {100 * last[name]:.1f}" for name in ("mAP", *GROUPS) if last[name] >= 0]
-        said = f"epoch {last.epoch:.0f}, loss {last.train_loss:.3f} {', '.join(means)}"
-        return live.gradient_magnitudes(frames.gradients(self.run, epoch=int(last.epoch))), said
+        said = f"epoch {epoch}, loss {last.train_loss:.3f} {', '.join(means)}"
+        frame = frames.gradients(self.run, epoch=epoch)
+        span = live.gradient_span(frames.gradient_history(self.run), "both", True)
+        return live.gradient_magnitudes(frame, span=span), said
+
+    def _history(self):
+        if not self.runs:
+            raise InputError("the imbalance follows after the first epoch")
+        frame = frames.gradient_imbalance(_trained(self.runs))
+        return live.gradient_imbalance(frame), captions.gradient_imbalance(frame)

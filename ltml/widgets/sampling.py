@@ -27,7 +27,10 @@ def explore_sampler(labels: LabelMatrix) -> Explorer:
 
     def slider(values, value, description):
         options = {"options": [(f"{v:g}", float(v)) for v in values], "value": float(value)}
-        return ipywidgets.SelectionSlider(description=description, style=WIDE, **options)
+        wide = ipywidgets.Layout(width="28em", min_width="22em")  # else long names leave it 0 px
+        return ipywidgets.SelectionSlider(
+            description=description, style=WIDE, layout=wide, **options
+        )
 
     uniform = {"max": 0.95, "step": 0.05, "description": "uniform share", "style": WIDE}
     controls = {

@@ -1,7 +1,9 @@
 """Explorers of runs: controls change the figure and the sentence, errors stand in place."""
 
+import base64
 import dataclasses
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import ipywidgets
@@ -10,11 +12,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
+from PIL import Image
 from synthetic import write_run
 
 import ltml
 from ltml import FeatureRecord, Run
 from ltml.runs.features import SplitFeatures
+from ltml.runs.scores import add_scores
 from ltml.training.features import SCHEMA
 from ltml.widgets import (
     LiveView,
@@ -24,6 +28,7 @@ from ltml.widgets import (
     explore_gradients,
     explore_heads,
     explore_interference,
+    explore_mistakes,
 )
 from ltml.widgets.explorer import Explorer
 
@@ -87,7 +92,7 @@ def test_the_step_changes_the_data_and_not_the_axis():
     assert "in steps 73 to 108 (epoch 3): " + said_of("baseline", 3) in explorer.said
     trace = figure.data[0]
     assert np.allclose(trace.y, table_of("baseline", 3).grad_pos[list(trace.x)])
-    explorer.controls["_play"].value = 2
+    explorer.controls["_play"].value = 1
     assert explorer.controls["step"].value == 72
 
 
@@ -308,6 +313,13 @@ def test_the_live_view_follows_a_training(capsys):
         assert f"epoch {epoch}" in view.text.value
         assert f"tail {100 * run.metrics['tail'][epoch - 1]:.1f}" in view.text.value
     assert seen[0] != seen[1]
+    total = run.per_class.assign(total=lambda t: t.grad_pos + t.grad_neg).groupby("epoch").total
+    ratios = (total.max() / total.min())[[1, 2]]
+    assert np.allclose(view.imbalance.figure.data[0].y, ratios)
+    view.controls["epoch"].value = 1
+    assert list(view.figure.data[0].y) == seen[0]
+    view(Run.load(RECORDS / "baseline"))  # the training before stays in view
+    assert [trace.name for trace in view.imbalance.figure.data] == ["method", "baseline"]
 
 
 def test_heads_are_explored_where_no_class_is_in_the_tail():
@@ -317,3 +329,71 @@ def test_heads_are_explored_where_no_class_is_in_the_tail():
     data = ltml.LongTailData("even", split, split)
     explorer = explore_heads(ltml.bank(ltml.Recipe(), data, progress=False), steps=2)
     assert "tail nan" in explorer.said
+
+
+def mistaken(folder, sign):
+    """A run of 20 classes that scores its photos, right or wrong."""
+    run, random = Run.load(write_run(folder, classes=20, epochs=1)), np.random.default_rng(0)
+    names = run.config["data"]["class_names"]
+    files = [str(folder / f"{i}.png") for i in range(30)]
+    for file in files:
+        Image.fromarray(random.integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(file)
+    targets = (random.random((30, 20)) < 0.3).astype(np.float32)
+    add_scores(folder, names, "test", sign * (2 * targets - 1), targets, files, files)
+    return run
+
+
+def test_mistakes_are_shown_with_their_photos(tmp_path):
+    runs = [mistaken(tmp_path / name, sign) for name, sign in (("wrong", -1), ("right", 1))]
+    explorer = explore_mistakes(runs)
+    table = runs[0].mistakes(kind="miss")
+    assert explorer.said.startswith(f"{len(table)} misses, by wrong; photos 1 to 12")
+    assert len(explorer.wall.children) == 12
+    assert all("data:image/webp" in box.children[0].value for box in explorer.wall.children)
+    assert explorer.table().image.tolist() == table.image[:12].tolist()
+    misses = explorer.figure.data[0]
+    counts = table["class"].value_counts()
+    assert dict(zip(misses.x, misses.y, strict=True)) == {
+        name: counts.get(name, 0) for name in misses.x
+    }
+    explorer.controls["first"].value = 13
+    assert explorer.table().image.tolist() == table.image[12:24].tolist()
+    explorer.controls["first"].value = 1
+    explorer.controls["among"].value = "class"
+    assert set(explorer.table()["class"]) == {explorer.controls["class_name"].value}
+    explorer.wall.children[0].children[1].click()
+    assert explorer.table().image.iloc[0] in explorer.sheet.value
+    explorer.controls["kind"].value = "differ"
+    assert "choose another run" in explorer.said
+    explorer.controls["against"].value = "right"
+    assert (explorer.table().margin > 0).all()
+    explorer.controls["run"].value = "right"
+    explorer.controls["kind"].value = "miss"
+    assert explorer.said == "0 misses, by right."
+    assert "keeps no scores" in explore_mistakes(RECORDS / "method").said
+
+
+def test_a_saved_notebook_keeps_a_picture():
+    shown = []
+    explorer = explore_gradients(BOTH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ltml.widgets.explorer.display", lambda *a, **k: shown.append(a[0]))
+        explorer._ipython_display_()
+    widget, still = shown
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    data = still.data.split("base64,")[1].split('"')[0]
+    picture = np.asarray(Image.open(BytesIO(base64.b64decode(data))).convert("L"))
+    assert picture.shape[1] == 810
+    assert picture.std() > 5
+    assert "umbrella gets most gradient" in still.data
+
+
+def test_a_probe_beside_a_training_leaves_its_gradients_in_view(tmp_path):
+    shutil.copytree(RECORDS / "method", tmp_path / "probe")
+    path = tmp_path / "probe" / "per_class.csv"
+    pd.read_csv(path).assign(grad_pos=np.nan, grad_neg=np.nan).to_csv(path, index=False)
+    explorer = explore_gradients([RECORDS / "baseline", tmp_path / "probe"])
+    explorer.controls["against"].value = "probe"
+    assert is_shown(explorer)
+    assert explorer.said.count("gets most gradient") == 1
+    assert is_shown(explorer.shares)

@@ -16,6 +16,7 @@ const floats = (text) => {
 const rows = (flat, C) => Array.from({ length: flat.length / C }, (_, i) => flat.subarray(i * C, (i + 1) * C));
 const short = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(3))) : "–");
 const percent = (x) => (Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–");
+const brief = (name, most = 60) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
 const esc = (name) => String(name).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 for (const run of D.runs) {
@@ -55,8 +56,8 @@ function card(run, epoch = 0) {
 
 const isDark = () => (document.documentElement.dataset.theme ??
   (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-const DARK = { "#3B3B3B": "#E0E0E0", "#00527A": "#3F87C8", "#B33F00": "#FF8A4C", "#0072B2": "#4AA3D8",
-  "rgba(255,255,255,": "rgba(22,24,26," };
+const DARK = { "#3B3B3B": "#E0E0E0", "#00527A": "#8C9BFF", "#56B4E9": "#35C4C4", "#B33F00": "#FF8A4C", "#0072B2": "#4AA3D8",
+  "#1F78A8": "#5FD6D6", "#8A6100": "#F0C766", "rgba(255,255,255,": "rgba(29,32,35," };
 const DARK_SCALES = { log: ["#B79CF0", "#202326", "#FFB45E"], cosine: ["#FF7F6E", "#202326", "#6CB8FF"] };
 
 function copy(figure) {
@@ -69,12 +70,15 @@ function copy(figure) {
 }
 
 /** The chosen run, or two; and a figure with a panel, or marks, for each. */
-function pair(name) {
+function pair(name, needsGradient = false) {
   const runs = [...new Set([S.a, S.b].filter((i) => i >= 0))].map((i) => D.runs[i]);
   if (runs.length > 1 && [...runs[0].names].sort().join("\n") !== [...runs[1].names].sort().join("\n"))
     throw new Refusal(`${runs[0].title} and ${runs[1].title} have different classes; compare runs of the same data.`);
+  const kept = needsGradient ? runs.filter((run) => run.trained && run.said.length) : runs;
+  if (!kept.length) throw new Refusal(`${runs[0].title} was not trained step by step (or recorded no gradients); choose another run.`);
+  runs.splice(0, runs.length, ...kept);
   const figure = copy(D.figures[name][runs.length - 1]);
-  (figure.layout.annotations ?? []).forEach((title, row) => { title.text = esc(runs[row].title); });
+  (figure.layout.annotations ?? []).forEach((title, row) => { title.text = esc(brief(runs[row].title)); });
   return { runs, figure, both: runs.map((run) => run.title).join(" and ") };
 }
 
@@ -97,8 +101,10 @@ function classAxis({ layout }, { names, group }, order = names) {
   for (const shape of (layout.shapes ?? []).filter((s) => s.type === "path")) {
     const [own] = shape.name.split(" "), here = [...order.keys()].filter((i) => groupOf.get(order[i]) === own);
     const starts = here.filter((i, k) => here[k - 1] !== i - 1), ends = here.filter((i, k) => here[k + 1] !== i + 1);
-    shape.path = starts.map((a, k) => `M${a - 0.5},0H${ends[k] + 0.5}V1H${a - 0.5}Z`).join("") || "M0,0Z";
-    Object.assign(shape, { name: `${own} (${here.length})`, showlegend: here.length > 0 && shape.yref === "y domain" });
+    shape.path = starts.map((a, k) => `M${a - 0.5},0H${ends[k] + 0.5}V1.07H${a - 0.5}Z`).join("") || "M0,0Z";
+    Object.assign(shape, { name: `${own} (${here.length})`, showlegend: starts.length > 1 && shape.yref === "y domain" });
+    shape.opacity = isDark() ? 0.3 : 0.16;
+    shape.label.text = starts.length === 1 && here.length > 0.05 * order.length ? own : "";
   }
   const at = order.indexOf(S.cls), box = { xref: "x", yref: "paper", x0: at - 0.5, x1: at + 0.5, y0: 0, y1: 1 };
   if (at >= 0) layout.shapes = [...(layout.shapes ?? []), { ...box, line: { width: 1, color: isDark() ? "#FFF" : "#000" } }];
@@ -117,11 +123,12 @@ const decades = ([low, high]) => (high - low < 3 ? "D2" : 1); // ticks of a loga
 const VIEWS = {
   groups: () => ({ figure: copy(D.figures.groups), said: D.said.groups }),
   ablation: () => ({ figure: copy(D.figures.ablation), said: D.said.ablation }),
+  imbalance: () => ({ figure: copy(D.figures.imbalance), said: D.said.imbalance }),
   stages: () => ({ figure: copy(D.figures.stages), said: D.said.stages }),
 
   gradients() {
-    const { runs, figure } = pair("gradients"), fields = S.show === "both" ? ["positive", "negative"] : [S.show];
-    const epochs = S.epoch ? [...Array(Number($("[data-key=epoch]").max)).keys()].map((e) => e + 1) : [0];
+    const { runs, figure } = pair("gradients", true), fields = S.show === "both" ? ["positive", "negative"] : [S.show];
+    const epochs = S.epoch ? [...Array(Number($("[data-key=epoch]").max) - 1).keys()].map((e) => e + 1) : [0];
     const range = span(runs.flatMap((r) => fields.flatMap((f) => epochs.flatMap((e) => gradient(r, f, e)))), S.log);
     fill(figure, runs, ({ field }, run) => gradient(run, field, S.epoch), (run) => card(run, S.epoch));
     for (const trace of figure.data) trace.visible = fields.includes(trace.meta.field);
@@ -136,7 +143,7 @@ const VIEWS = {
   },
 
   history() {
-    const { runs, figure } = pair("history");
+    const { runs, figure } = pair("history", true);
     for (const trace of figure.data) {
       const run = runs[trace.meta.row], c = run.names.indexOf(S.cls), { field } = trace.meta;
       trace.x = run.steps;
@@ -149,20 +156,28 @@ const VIEWS = {
   },
 
   shares() {
-    const { runs, figure, both } = pair("shares");
+    const { runs, figure, both } = pair("shares", true);
     const parts = runs.map((run) => {
       const totals = run.steps.map((_, e) => gradient(run, "total", e + 1)), means = totals.map((t) => sum(t) / run.C);
       const rates = means.map((mean, e) => mean / run.lengths[e]), top = most(rates);
       const ratio = totals.map((row, e) => row.map((x) => (x > 0 ? x / means[e] : NaN)));
-      return { ratio, log: ratio.map((row) => row.map(Math.log2)), fade: rates.map((r) => Array(run.C).fill(0.85 * (1 - r / top || 0))) };
+      const fade = rates.map((r) => 0.85 * (1 - r / top || 0)), classes = run.names.map((_, c) => ratio.map((row) => row[c]));
+      return { ratio: classes, log: classes.map((row) => row.map(Math.log2)), fade: classes.map(() => fade) };
     });
     const limit = Math.min(most([1, ...parts.flatMap(({ log }) => log.map((row) => most(row.map((x) => Math.abs(x) || 0))))]), 5);
     for (const trace of figure.data) {
       const { row, field } = trace.meta, part = parts[row];
-      Object.assign(trace, { x: runs[row].names.map(esc), y: runs[row].steps.map((step) => `step ${step}`) });
+      const at = runs[0].names.map((name) => runs[row].names.indexOf(name)); // one order for both
+      if (!part.sorted) for (const key of ["ratio", "log", "fade"]) part[key] = at.map((c) => part[key][c]);
+      part.sorted = true;
+      Object.assign(trace, { y: runs[0].names.map(esc), x: runs[row].steps.map((step) => `step ${step}`) });
       Object.assign(trace, field === "fade" ? { z: part.fade } : { z: part.log, customdata: part.ratio, zmin: -limit, zmax: limit });
     }
-    classAxis(figure, runs[0]);
+    const { C } = runs[0], { layout } = figure, at = runs[0].names.indexOf(S.cls);
+    layout.height = 130 + Math.min(Math.max(18 * C, 160), 760);
+    Object.assign(layout.yaxis, C <= 60 ? { dtick: 1 } : { dtick: undefined, nticks: 50 });
+    for (const key of Object.keys(layout).filter((k) => k.startsWith("xaxis"))) layout[key].nticks = Math.max(3, innerWidth / 90 / runs.length);
+    if (at >= 0) layout.shapes = [{ xref: "paper", yref: "y", x0: 0, x1: 1, y0: at - 0.5, y1: at + 0.5, line: { width: 1, color: isDark() ? "#FFF" : "#000" } }];
     return { figure, said: `Share of each class in every epoch's gradient: ${both}.` };
   },
 
@@ -257,7 +272,7 @@ async function draw(div, width) {
   const narrow = (width ?? div.clientWidth) < 500, { layout } = figure;
   Object.assign(layout, { width, dragmode: touch ? false : "zoom" });
   if (narrow) {
-    Object.assign(layout, { margin: { l: 44, r: 6, b: 70, t: layout.margin?.t ?? 100 }, font: { size: 11 } });
+    Object.assign(layout, { margin: { l: 44, r: 6, b: 70, t: layout.margin?.t ?? 24 }, font: { size: 11 } });
     for (const key of Object.keys(layout).filter((k) => k.startsWith("xaxis"))) layout[key].automargin = false;
   }
   div.style.height = `${layout.height}px`; // kept when the window changes its width
@@ -311,21 +326,163 @@ function table(div, columns, lines, by = null, down = false) {
 
 function classTable() {
   const run = D.runs[S.a], [up, down] = run.whole, div = $("[data-table=classes]");
-  const columns = [["class", null], ["group", null], ["images", 0], ["AP", 1], ["gradient over positives", 3], ["over negatives", 3]];
-  if ($("details").open) table(div, columns, run.names.map((name, c) => [name, run.group[c], run.count[c], 100 * run.last[c], up[c], down[c]]));
+  const columns = [["class", null], ["group", null], ["images", 0], ["AP", 1]], scored = D.photos.runs?.[run.title];
+  if (run.trained) columns.push(["gradient over positives", 3], ["over negatives", 3]);
+  if (scored) columns.push(["threshold", 3], ["misses", 0], ["false alarms", 0]);
+  const at = new Map((D.photos.names ?? []).map((name, c) => [name, c]));
+  if ($("details").open) table(div, columns, run.names.map((name, c) => [name, run.group[c], run.count[c], 100 * run.last[c],
+    ...(run.trained ? [up[c], down[c]] : []),
+    ...(scored ? [scored.thresholds[at.get(name)], scored.counts.miss[at.get(name)], scored.counts["false alarm"][at.get(name)]] : [])]));
+}
+
+// The first screenful ----------------------------------------------------------------------------
+
+const GROUPS = ["head", "medium", "tail"];
+const number = (x) => (Number.isFinite(x) ? (100 * x).toFixed(1) : "–");
+const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(100 * x).toFixed(1)}`;
+
+/** An element with children: texts, which are never read as HTML, and elements. */
+function el(tag, attributes = {}, ...children) {
+  const out = Object.assign(document.createElement(tag), attributes);
+  out.append(...children.filter((child) => child !== null && child !== undefined));
+  return out;
+}
+const named = (name, group) => el("button", { type: "button", className: `pick group ${group}`, title: name, onclick: () => choose(name) }, el("bdi", {}, name));
+
+function answer() {
+  const a = D.runs[S.a], b = S.b >= 0 && S.b !== S.a ? D.runs[S.b] : null, runs = D.runs;
+  const leader = (group) => runs.filter((r) => Number.isFinite(r.means[group] ?? NaN)).sort((p, q) => q.means[group] - p.means[group])[0];
+  const best = leader("mAP"), tail = leader("tail");
+  $("#answer").replaceChildren(...(!best ? ["No run has been tested"] : runs.length === 1 ? [el("bdi", {}, best.title), `: ${number(best.means.mAP)} mAP`]
+    : [el("bdi", {}, best.title), ` leads with ${number(best.means.mAP)} mAP`]));
+  const lead = [];
+  if (tail && tail !== best) lead.push(`In the tail ${tail.title} is ahead: ${number(tail.means.tail)}. `);
+  if (b && Number.isFinite(a.means.mAP) && Number.isFinite(b.means.mAP)) {
+    lead.push(`${b.title} against ${a.title}: ${signed(b.means.mAP - a.means.mAP)} mAP`);
+    if (Number.isFinite(a.means.tail ?? NaN) && Number.isFinite(b.means.tail ?? NaN)) lead.push(`, ${signed(b.means.tail - a.means.tail)} in the tail`);
+    lead.push(". ");
+  }
+  lead.push(`${runs.length === 1 ? "One run" : `${runs.length} runs`}, ${a.C.toLocaleString("en")} classes, ${a.test_images.toLocaleString("en")} test images.`);
+  $("#lead").textContent = lead.join("");
+
+  $("#wins").replaceChildren(...["mAP", ...GROUPS].flatMap((group) => {
+    const top = leader(group);
+    if (!top) return [];
+    const second = runs.filter((r) => r !== top && Number.isFinite(r.means[group] ?? NaN)).sort((p, q) => q.means[group] - p.means[group])[0];
+    const beside = second ? ` · ${signed(top.means[group] - second.means[group])} over ${second.title}` : "";
+    return [el("li", {}, el("b", { className: group === "mAP" ? "" : `group ${group}` }, group === "mAP" ? "all classes" : group), el("span", { className: "number" }, number(top.means[group])),
+      el("span", { className: "track" }, Object.assign(el("i"), { style: `width:${100 * top.means[group]}%` })), el("span", { className: "quiet" }, `${top.title}${beside}`))];
+  }));
+
+  const total = a.trained && a.said.length ? gradient(a, "total", 0) : null, whole = total ? sum(total) : 0;
+  const starving = whole > 0 ? total.map((x) => (x * a.C) / whole) : Array.from(a.last);
+  const order = [...a.names.keys()].filter((c) => Number.isFinite(starving[c])).sort((i, j) => starving[i] - starving[j]).slice(0, 5);
+  $("#starved-title").textContent = whole > 0 ? `Which classes are starved: least gradient in ${a.title}` : `Which classes do worst: least AP in ${a.title}`;
+  $("#starved").replaceChildren(...order.map((c) => el("li", {}, named(a.names[c], a.group[c]),
+    el("span", { className: "number" }, whole > 0 ? `${short(starving[c])}×` : `${number(starving[c])}`),
+    el("span", { className: "quiet" }, `${whole > 0 ? `of an equal share · AP ${percent(a.last[c])} · ` : "AP · "}${a.count[c].toLocaleString("en")} training images`))));
+
+  const look = [], go = (to, text, note, name) => look.push(el("li", {}, el("a", { href: `#${to}`, onclick: () => choose(name) }, text), el("span", { className: "quiet" }, note)));
+  if (b && b.names.every((name) => a.names.includes(name))) {
+    const gain = b.names.map((name, c) => [name, b.last[c] - a.last[a.names.indexOf(name)]]).filter(([, x]) => Number.isFinite(x)).sort((p, q) => q[1] - p[1]);
+    if (gain.length) {
+      go("compare", `${gain[0][0]}: ${signed(gain[0][1])} AP`, `the largest gain of ${b.title} over ${a.title}`, gain[0][0]);
+      const [name, loss] = gain.at(-1);
+      if (loss < 0) go("compare", `${name}: ${signed(loss)} AP`, `its largest loss; ${gain.filter(([, x]) => x < 0).length} of ${gain.length} classes lose`, name);
+    }
+  }
+  const scored = D.photos.runs?.[a.title];
+  if (scored) {
+    const counts = D.photos.names.map((name, c) => [name, scored.counts.miss[c]]), rare = a.names.findLast((name, i) => a.group[i] === "tail" || i === a.C - 1);
+    const [, missed] = counts.find(([name]) => name === rare) ?? [];
+    if (missed !== undefined) go("photos", `${rare}: ${missed} missed ${missed === 1 ? "photo" : "photos"}`, `of the rarest class, by ${a.title}`, rare);
+    go("photos", `${sum(scored.counts.miss).toLocaleString("en")} misses, ${sum(scored.counts["false alarm"]).toLocaleString("en")} false alarms`, `of ${a.title} at its thresholds`);
+  }
+  if (whole > 0) {
+    const down = a.names.filter((_, c) => gradient(a, "negative", 0)[c] > gradient(a, "positive", 0)[c]).length;
+    go("gradients", `${down} of ${a.C} classes are pushed down harder than up`, `by the gradients of ${a.title}`);
+    if (D.figures.imbalance) go("gradients", "Imbalance through the training", D.said.imbalance.split(", first")[0].toLowerCase());
+  }
+  $("#look").replaceChildren(...look.slice(0, 5));
+}
+
+// Photos: the worst mistakes ---------------------------------------------------------------------
+
+const P = D.photos, KINDS = ["miss", "false alarm", "differ"];
+let shown = 24;
+
+/** Rows [photo, class, kind, how wrong, rank] of what the controls ask for. */
+function wanted() {
+  const a = D.runs[S.a], b = D.runs[S.b], kind = Number(S.kind);
+  let found = (P.runs[a.title]?.rows ?? []).filter((row) => row[2] === kind);
+  if (kind === 2) {
+    const pair = P.differ.find(({ pair }) => b && pair.includes(a.title) && pair.includes(b.title));
+    found = (pair?.rows ?? []).map(([i, c, gap]) => [i, c, 2, gap]);
+  }
+  const groupOf = new Map(a.names.map((name, c) => [name, a.group[c]]));
+  if (S.among === "cls") found = found.filter((row) => P.names[row[1]] === S.cls);
+  else if (S.among) found = found.filter((row) => groupOf.get(P.names[row[1]]) === S.among);
+  const by = { margin: (p, q) => q[3] - p[3], class: (p, q) => P.names[p[1]].localeCompare(P.names[q[1]]) || q[3] - p[3], name: (p, q) => P.photos[p[0]].id.localeCompare(P.photos[q[0]].id) };
+  return found.sort(by[S.sort]);
+}
+
+const chance = (title, i, c) => P.runs[title]?.p[i].find(([k]) => k === c)?.[1];
+const predicted = (title, i) => P.runs[title].p[i].filter(([c, p]) => p >= P.runs[title].thresholds[c]).map(([c]) => c);
+const list = (classes, others) => classes.length ? classes.flatMap((c, k) => [k ? ", " : "", el("bdi", { className: others.includes(c) ? "" : "wrong" }, P.names[c])]) : ["none"];
+const picture = ({ src, given, id }) => src ? el("img", { src, loading: "lazy", decoding: "async", alt: `${id}, with ${given.map((c) => P.names[c]).join(", ") || "no label"}` })
+  : el("span", { className: "none" }, "no file");
+
+function wall() {
+  if (!P.per_class) return;
+  const a = D.runs[S.a], b = D.runs[S.b], found = wanted(), said = KINDS[S.kind];
+  const of = S.among === "cls" ? ` of ${S.cls}` : S.among ? ` in the ${S.among}` : "";
+  $("#found").textContent = !P.runs[a.title] ? `${a.title} keeps no scores of these images; choose another run.`
+    : S.kind === "2" && (!b || b === a || !P.runs[b.title]) ? "Choose another run to compare with, above." : found.length
+      ? `${Math.min(shown, found.length)} of ${found.length} worst ${S.kind === "0" ? "misses" : S.kind === "1" ? "false alarms" : "differences"}${of}, ${S.kind === "2" ? `${a.title} against ${b.title}` : `by ${a.title}`}.`
+      : `No ${said === "differ" ? "difference" : said}${of} by ${a.title}.`;
+  $("#wall").replaceChildren(...found.slice(0, shown).map(([i, c, kind, , rank]) => {
+    const photo = P.photos[i], group = a.group[a.names.indexOf(P.names[c])], p = chance(a.title, i, c), made = predicted(a.title, i);
+    const value = kind === 2 ? (photo.given.includes(c) ? "given" : "not given") : percent(p ?? 0);
+    const note = kind === 2 ? `${a.title} ${percent(p ?? 0)}, ${b.title} ${percent(chance(b.title, i, c) ?? 0)}` : `threshold ${percent(P.runs[a.title].thresholds[c])}, rank ${rank}`;
+    return el("button", { type: "button", className: "photo", onclick: () => sheet(i) }, picture(photo),
+      el("strong", {}, el("span", { className: `group ${group}` }), el("bdi", {}, P.names[c]), el("span", {}, value)), el("span", { className: "quiet" }, note), el("br"),
+      el("span", {}, "given ", ...list(photo.given, made)), el("br"), el("span", {}, "predicted ", ...list(made, photo.given)));
+  }));
+  $("#more").hidden = found.length <= shown;
+}
+
+/** Everything about one photo. */
+function sheet(i) {
+  const photo = P.photos[i], titles = [...new Set([S.a, S.b])].filter((r) => r >= 0).map((r) => D.runs[r].title).filter((title) => P.runs[title]);
+  const parts = titles.map((title) => {
+    const lines = P.runs[title].p[i].map(([c, p]) => {
+      const given = photo.given.includes(c), unknown = photo.unknown.includes(c), made = p >= P.runs[title].thresholds[c];
+      const said = `${given ? "given" : unknown ? "unknown" : "not given"}, ${made ? "predicted" : "not predicted"} (threshold ${percent(P.runs[title].thresholds[c])})`;
+      const run = D.runs.find((r) => r.title === title), name = el("button", { type: "button", className: `pick group ${run.group[run.names.indexOf(P.names[c])]}`, onclick: () => { $("#photo").close(); choose(P.names[c]); } }, el("bdi", {}, P.names[c]));
+      return el("li", {}, name, el("span", { className: `number${!unknown && given !== made ? " wrong" : ""}` }, percent(p)),
+        el("span", { className: "track" }, Object.assign(el("i"), { style: `width:${100 * p}%` })), el("span", { className: "quiet" }, said));
+    });
+    return el("article", {}, el("h2", {}, el("bdi", {}, title)), el("ol", {}, ...lines));
+  });
+  $("#photo .sheet").replaceChildren(el("div", {}, picture(photo), el("h3", {}, el("bdi", {}, photo.id)), el("p", { className: "quiet" }, `Given: ${photo.given.map((c) => P.names[c]).join(", ") || "no label"}`)), ...parts);
+  $("#photo").showModal();
 }
 
 // Controls ---------------------------------------------------------------------------------------
 
 const BESIDE = { // what stands beside a slider
-  epoch: (e) => (e ? `step ${longest().steps[e - 1]}` : "whole run"), strength: (x) => x.toFixed(2), cap: (x) => short(10 ** x),
+  epoch: (e) => (e ? `until step ${longest().steps[e - 1]}` : "whole run"), strength: (x) => x.toFixed(2), cap: (x) => short(10 ** x),
   ridge: (i) => String(D.sampling[S.labels].ridges[i].ridge), uniform: (x) => x.toFixed(2),
 };
 const longest = () => [S.a, S.b].filter((i) => i >= 0).map((i) => D.runs[i]).reduce((p, q) => (q.steps.length > p.steps.length ? q : p));
 const offer = (key, names, first = []) => $(`[data-key=${key}]`)?.replaceChildren(...first, ...names.map((name, i) => new Option(name, ["a", "b"].includes(key) ? i : name)));
 
 function choose(name) {
-  if (name) { S.cls = $("[data-key=cls]").value = name; refresh(); }
+  if (!name) return;
+  S.cls = $("[data-key=cls]").value = name;
+  if (D.photos.per_class) S.among = $("[data-key=among]").value = "cls";
+  refresh();
+  wall();
 }
 
 function read(control) {
@@ -336,7 +493,8 @@ function read(control) {
     control.setCustomValidity(found ? "" : `No class is called ${value}.`);
     control.reportValidity();
     S.cls = found ?? S.cls;
-  } else S[key] = type === "checkbox" ? control.checked : type === "range" || key === "a" || key === "b" ? Number(value) : value;
+  } else if (key === "epoch") S.epoch = Number(value) > longest().steps.length ? 0 : Number(value);
+  else S[key] = type === "checkbox" ? control.checked : type === "range" || key === "a" || key === "b" ? Number(value) : value;
   if (type === "range") control.nextElementSibling.textContent = BESIDE[key](S[key]);
 }
 
@@ -345,20 +503,37 @@ function follow() { // lists and sliders that depend on the runs
   if (!names.includes(S.cls)) S.cls = $("[data-key=cls]").value = names.at(-1);
   $("#names").replaceChildren(...names.map((name) => new Option(name)));
   if (slider) { // not where nothing was trained
-    slider.max = longest().steps.length;
+    const whole = S.epoch === 0 || S.epoch === undefined;
+    slider.max = longest().steps.length + 1;
+    if (whole) slider.value = slider.max;
     read(slider);
   }
   classTable();
+  answer();
+  wall();
 }
 
-for (const section of all("section")) {
+if (!P.names) $("#photos").remove();
+else {
+  $("#filters").hidden = $("#found").hidden = !P.per_class;
+  $("#which").textContent = P.per_class ? `This page holds ${P.photos.filter(({ src }) => src).length.toLocaleString("en")} small pictures: of each class and run the worst ${P.per_class}, half misses, half false alarms. Labels in orange are missed or false. Click one to see all its classes, or a class in any figure to see its photos.`
+    : "This page holds no image and no image's name (--no-images, the default). The counts of mistakes stand in the table of every class. To see the photos: ltml report RUNS --images 24.";
+  $("#which").className = "quiet";
+  $("#more").onclick = () => { shown += 24; wall(); };
+  $("#photo .close").onclick = () => $("#photo").close();
+  $("#photo").onclick = ({ target, currentTarget }) => target === currentTarget && currentTarget.close();
+}
+$("#about").textContent = `Written by ltml. Nothing on this page is fetched from elsewhere. It holds ${P.per_class ? "small pictures of test images" : "no images"}.`;
+for (const section of all("section:not(#top)")) {
   if (D.left_out.includes(section.id)) section.remove();
   else $("nav").append(Object.assign(document.createElement("a"), { href: `#${section.id}`, textContent: $("h2", section).textContent }));
 }
 if (D.left_out.includes("gradients")) $("#during").remove();
+$(".plot[data-view=imbalance]")?.parentElement.toggleAttribute("hidden", !D.figures.imbalance);
 offer("a", D.runs.map((run) => run.title));
 offer("b", D.runs.map((run) => run.title), [new Option("no other", -1)]);
-$("[data-key=b]").value = D.runs.length > 1 ? 1 : -1;
+const ahead = D.runs.reduce((best, run, i) => ((run.means.mAP ?? -1) > (D.runs[best].means.mAP ?? -1) ? i : best), 0);
+$("[data-key=b]").value = D.runs.length > 1 ? ahead || 1 : -1; // against the best
 offer("labels", Object.keys(D.sampling));
 for (const { ridges } of Object.values(D.sampling)) $("[data-key=ridge]").max = ridges.length - 1;
 offer("measure", [...new Set(Object.keys(D.diversity).map((key) => key.split(" ")[0]))]);
@@ -368,13 +543,16 @@ for (const div of all(".plot")) {
   watch.observe(div);
 }
 for (const control of all("[data-key]")) {
-  if (control.dataset.key !== "cls") read(control);
+  if (!["cls", "epoch"].includes(control.dataset.key)) read(control);
   control.addEventListener(control.type === "search" ? "change" : "input", () => {
     read(control);
+    shown = 24;
+    if (control.closest("#filters")) { wall(); return; }
     if (control.closest("#choice")) follow();
     refresh(control.closest("section") ?? document);
   });
 }
+S.among ??= "";
 follow();
 for (const name of ["overview", "facts"]) table($(`[data-table=${name}]`), D[name].columns, D[name].rows);
 $("details").addEventListener("toggle", classTable);
