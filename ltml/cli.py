@@ -17,7 +17,7 @@ from ltml import __version__
 from ltml.core.errors import InputError
 from ltml.core.files import check_replaceable, write_csv
 from ltml.data.plan import ReadingOptions
-from ltml.runs.recipe import Recipe, preset
+from ltml.runs.recipe import Recipe, from_fit, preset
 from ltml.runs.run import Run, find_runs, read_config, table_of
 
 # What trains or plots is imported by the command that does: torch alone takes seconds.
@@ -113,7 +113,10 @@ def train(
     if resume is not None:
         if settings != Recipe() or out is not None or overwrite:
             raise InputError("resume takes recipe and folder from the run; give nothing else")
-        settings = Recipe.from_dict(read_config(resume)["recipe"])
+        config = read_config(resume)
+        if not from_fit(config):
+            raise InputError(f"run {str(resume)!r} is of a loop of your own; run that loop again")
+        settings = Recipe.from_dict(config["recipe"])
         if (resume / "summary.json").is_file():
             print(f"{resume} has finished already; nothing was trained")
     if said := tables.as_dict():

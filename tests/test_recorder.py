@@ -1,6 +1,7 @@
 """A run from a loop that never called fit."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -252,3 +253,54 @@ def test_a_recipe_says_what_unknown_labels_are(tiny, tmp_path, unknown):
     known = dict(zip(labels.class_names, labels.known_counts, strict=True))
     assert run.classes.set_index("class").known.to_dict() == known
     assert run.setting != filled.setting
+
+
+def recorded(out, **options):
+    targets = torch.tensor([[1, 0], [0, 1], [1, 1]])
+    with Recorder(out, targets, overwrite=True, **options) as recorder:
+        logits = torch.zeros(3, 2, requires_grad=True)
+        recorder.watch(logits, targets)
+        logits.sigmoid().sum().backward()
+        recorder.epoch()
+    return Run.load(out)
+
+
+@pytest.mark.parametrize("value", [torch.device("cpu"), {1}, torch.nn.Identity(), object(), b"x"])
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: {"deep": (x,)}])
+def test_settings_that_json_cannot_hold_leave_the_old_run(value, wrap, tmp_path):
+    recorded(tmp_path / "run", settings={"seed": 1})
+    with pytest.raises(InputError, match=r"settings\['odd'\].*JSON cannot hold"):
+        recorded(tmp_path / "run", settings={"odd": wrap(value)})
+    assert Run.load(tmp_path / "run").recipe == {"seed": 1}
+
+
+def test_settings_may_have_a_recipes_names(tmp_path):
+    settings = {"data": 3, "sampler": ["mine"], "loss": {"a": 1}, "diversity": None, "lr": "fast"}
+    run = recorded(tmp_path / "run", settings=settings)
+    assert run.recipe == settings
+    for use in (run.model, lambda: ltml.record_features(run)):
+        with pytest.raises(InputError, match="loop of your own"):
+            use()
+
+
+def test_a_loop_that_broke_off_is_run_again_not_resumed(tmp_path):
+    recorded(tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(InputError, match="run its loop again"):
+        Run.load(tmp_path / "run")
+    with pytest.raises(InputError, match="run that loop again"):
+        ltml.resume(tmp_path / "run")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_process_that_was_forked_leaves_the_record(tmp_path):
+    """As Lightning's ddp_fork has it: the parent enters, a child trains and ends."""
+    targets = torch.tensor([[1, 0], [0, 1]])
+    with Recorder(tmp_path / "run", targets) as recorder:
+        if (child := os.fork()) == 0:
+            recorder.epoch(scores=targets.float(), targets=targets)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    run = Run.load(tmp_path / "run")
+    assert run.summary["mAP"] == 1
+    assert not (tmp_path / "run" / ".lock").exists()

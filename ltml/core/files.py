@@ -5,7 +5,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -205,21 +205,31 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def as_json(name: str, value):
+    """Return a value as JSON holds it; numbers that it lacks (nan, inf) become None.
+
+    Raises:
+        InputError: naming what JSON cannot hold.
+    """
+    if isinstance(value, Mapping) and name.count("[") < 50:  # deeper, it holds itself
+        return {str(k): as_json(f"{name}[{str(k)[:40]!r}]", v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple) and name.count("[") < 50:
+        return [as_json(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    name = name if len(name) < 80 else f"{name[:80]}..."
+    raise InputError(f"{name} is {quote(value)}, which JSON cannot hold; give text or numbers")
+
+
 def write_json(path: Path, content: dict) -> None:
-    """Write readable JSON; numbers that JSON lacks (nan, inf) become null."""
-
-    def plain(value):
-        if isinstance(value, dict):
-            return {str(k): plain(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, float) and not math.isfinite(value):
-            return None
-        return str(value) if isinstance(value, Path) else value
-
-    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    """Write readable JSON; see :func:`as_json`."""
+    text = json.dumps(as_json("content", content), indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 

@@ -46,7 +46,11 @@ class Ranks:
     @classmethod
     def launched(cls) -> "Ranks":
         """Return who we are by the environment alone, before or after the processes meet."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        rank = os.environ.get("RANK")
+        if rank is None:  # Lightning says which node, and which process on it
+            nodes, rank = os.environ.get("NODE_RANK", "0"), os.environ.get("LOCAL_RANK", "0")
+            rank = rank if nodes == "0" else "1"  # whichever, it is not the first
+        return cls(int(rank), int(os.environ.get("WORLD_SIZE", "1")))
 
     @classmethod
     def current(cls) -> "Ranks":

@@ -218,9 +218,13 @@ class Recipe:
         return cls(**found)
 
 
-def from_fit(recipe: dict) -> bool:
-    """Whether these are a recipe's fields, not the settings of somebody's own loop."""
-    return {"data", "sampler", "loss", "diversity"} <= recipe.keys()
+def from_fit(config: dict) -> bool:
+    """Whether a run's configuration is that of ``fit``, not of somebody's own loop.
+
+    Records of before 0.5.0 do not say; a recipe of theirs has these fields.
+    """
+    guess = not {"data", "sampler", "loss", "diversity"} <= config["recipe"].keys()
+    return not config.get("recorder", guess)
 
 
 def _from_schema_1(values: dict) -> dict:

@@ -1,6 +1,7 @@
 """Record a training as a run: gradients, scores and the result, from any loop."""
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from ltml.core.devices import device_name
 from ltml.core.errors import InputError
-from ltml.core.files import write_atomically, write_csv, write_json
+from ltml.core.files import as_json, write_atomically, write_csv, write_json
 from ltml.core.labels import BOUNDS, GROUPS, LabelMatrix
 from ltml.core.ledger import GradientLedger, gradient_imbalance
 from ltml.core.metrics import auroc, average_precision, check_scores, group_map
+from ltml.core.options import fitted
 from ltml.core.ranks import Ranks
 from ltml.data.splits import is_file
 from ltml.runs import scores as kept
@@ -85,15 +87,16 @@ class Recorder:
         overwrite: bool = False,
     ):
         self.out, self.labels, self.overwrite = Path(out), LabelMatrix(labels), overwrite
-        self.ranks = Ranks.current()
+        self._entered: int | None = None  # process that entered
         self.ledger = GradientLedger(
             self.labels.num_classes, device=device, interference=interference
         )
         self.config = {
             "schema": SCHEMA,
-            "recipe": dict(settings or {}),
+            "recorder": True,  # else whoever reads it would take the settings for a recipe
+            "recipe": as_json("settings", fitted("settings", settings or {}, dict)),
             "data": {
-                "name": name,
+                "name": fitted("name", name, str),
                 "train_images": len(self.labels),
                 "test_images": 0,
                 "labels_per_image": round(self.labels.cardinality, 4),
@@ -115,21 +118,34 @@ class Recorder:
         # Names and files of each split's images, where they are known.
         self.images: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
 
+    @property
+    def ranks(self) -> Ranks:
+        """This process among those that have met by now; they may do so, or be forked, at any time
+        after the recorder was made."""
+        return Ranks.current()
+
     def __enter__(self) -> "Recorder":
-        if self.ranks.is_main:
-            check_folder(self.out, overwrite=self.overwrite)
+        met = self.ranks
+        # Processes that have yet to meet know by their environment which is the first.
+        if (met if met.size > 1 else Ranks.launched()).is_main:
+            check_folder(self.out, overwrite=self.overwrite, own=True)
             self._claim = claimed(self.out)
             self._claim.__enter__()
+            self._entered = os.getpid()
             self.begin()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if self.ranks.is_main:
-            try:
-                if kind is None:
-                    self.finish()
-            finally:
-                self._claim.__exit__(kind, error, traceback)
+        if self._entered != os.getpid():
+            return
+        try:
+            forked = not self._metrics and (self.out / "summary.json").is_file()
+            if kind is not None:
+                (self.out / "summary.json").unlink(missing_ok=True)
+            elif not forked:  # else a process that was forked has finished the run
+                self.finish()
+        finally:
+            self._claim.__exit__(kind, error, traceback)
 
     def begin(self) -> None:
         """Clear the folder of what ltml wrote there before, and nothing else; write the config."""
@@ -229,6 +245,8 @@ class Recorder:
             write_csv(self.out / "per_class.csv", per_class)
             if self._interference:
                 write_atomically(self.out / "interference.npz", self._write_interference)
+            if self._entered not in (None, os.getpid()):
+                self.finish()  # forked, this process ends without leaving the context
         return row
 
     def keep_scores(
@@ -398,8 +416,8 @@ def unknown_of(labels: LabelMatrix, prefix: str = "") -> dict[str, list[int]]:
     return {f"{prefix}known": known, f"{prefix}negatives": negatives}
 
 
-def check_folder(out: Path, *, overwrite: bool) -> None:
-    """Raise unless a run can be written to a folder.
+def check_folder(out: Path, *, overwrite: bool, own: bool = False) -> None:
+    """Raise unless a run can be written to a folder, by ``fit`` or by a loop of one's own.
 
     Raises:
         InputError: if it holds another run, and ``overwrite`` is not set; or other files.
@@ -416,10 +434,9 @@ def check_folder(out: Path, *, overwrite: bool) -> None:
             f"out {str(out)!r} holds other files ({sorted(held)[0]}); give a new folder"
         ) from None
     if not overwrite:
-        raise InputError(
-            f"out {str(out)!r} holds another run; give a new folder, resume it (--resume), or "
-            "replace it (--overwrite)"
-        )
+        remedy = "resume it (--resume), or replace it (--overwrite)"
+        remedy = "or replace it (overwrite=True)" if own else remedy
+        raise InputError(f"out {str(out)!r} holds another run; give a new folder, {remedy}")
 
 
 @contextmanager

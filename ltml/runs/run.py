@@ -81,6 +81,8 @@ class Run:
         """
         path = Path(path)
         config = read_config(path)
+        if not (path / "metrics.csv").exists():  # before its first epoch, without a summary either
+            _read_json(path / "summary.json", _going_on(config))
         metrics = _read_table(path / "metrics.csv", METRICS)
         per_class = _read_table(path / "per_class.csv", PER_CLASS)
         sizes = per_class.groupby("epoch").size()
@@ -89,7 +91,7 @@ class Run:
                 f"{str(path / 'metrics.csv')!r} and per_class.csv beside it hold different epochs "
                 "or classes; train again"
             )
-        summary = _read_json(path / "summary.json")
+        summary = _read_json(path / "summary.json", _going_on(config))
         for name in ("mAP", *GROUPS, "AUROC", "gradient_imbalance", "seconds", "steps"):
             if not isinstance(summary.get(name), int | float | None):
                 raise InputError(
@@ -210,7 +212,7 @@ class Run:
             InputError: if the run keeps none of that split.
         """
         choose("split", split, dict.fromkeys(SPLITS))
-        if from_fit(self.recipe):
+        if from_fit(self.config):
             remedy = f"make them with: ltml evaluate {self.path}"
         else:
             remedy = "train again, with scores= and targets= in the last recorder.epoch"
@@ -457,7 +459,7 @@ def read_config(path: Path) -> dict:
             f"{where} has schema {quote(schema)}, this ltml reads up to {SCHEMA}; update ltml"
         )
     try:
-        read = Recipe.from_dict(recipe) if from_fit(recipe) else None
+        read = Recipe.from_dict(recipe) if from_fit(config) else None
     except InputError as error:
         raise InputError(f"{where}: {error}, or train again") from None
     if read:  # whatever the version, one form for all readers
@@ -469,11 +471,16 @@ def read_config(path: Path) -> dict:
     return config
 
 
-def _read_json(path: Path) -> dict:
+def _going_on(config: dict) -> str:
+    """What to do about a run that has not finished."""
+    return "ltml train --resume goes on with it" if from_fit(config) else "run its loop again"
+
+
+def _read_json(path: Path, remedy: str = "give a run's folder") -> dict:
     if not path.is_file():
         raise InputError(
             f"run {str(path.parent)!r} has no {path.name}; it is not a run, or has not finished "
-            "(ltml train --resume goes on with it)"
+            f"({remedy})"
         )
     try:
         content = read_json(path)

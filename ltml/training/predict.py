@@ -78,7 +78,7 @@ class ImageModel(nn.Module):
 def load_model(run, *, device: str = "cpu") -> ImageModel:
     """Build a run's network with its trained weights; see :meth:`ltml.Run.model`."""
     names, table = run.config["data"]["class_names"], run.classes.set_index("class")
-    if not from_fit(run.recipe):
+    if not from_fit(run.config):
         raise InputError(
             f"run {run.name!r} was recorded from a loop of your own, so ltml does not know its "
             "network; use your own"

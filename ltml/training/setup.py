@@ -46,10 +46,11 @@ def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
     Raises:
         InputError: if they are not what the run was trained on, or its loop was somebody's own.
     """
-    if data is None and not from_fit(run.recipe):
+    if data is None and not from_fit(run.config):
         raise InputError(f"run {run.name!r} is of a loop of your own; give its data")
-    recipe = Recipe.from_dict(run.recipe)
-    data = load_data(recipe) if data is None else held_out(recipe, data)
+    if from_fit(run.config):
+        recipe = Recipe.from_dict(run.recipe)
+        data = load_data(recipe) if data is None else held_out(recipe, data)
     given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
     if given != run.classes.set_index("class")["count"].to_dict():
         raise InputError(

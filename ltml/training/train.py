@@ -34,7 +34,7 @@ from ltml.runs.checkpoint import (
     save_checkpoint,
     save_torch,
 )
-from ltml.runs.recipe import Recipe
+from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.recorder import Recorder, check_folder, claimed, counts_of
 from ltml.runs.run import Run, read_config
 from ltml.training.bank import Bank, bank
@@ -184,6 +184,8 @@ def resume(
     config = read_config(out)
     if (out / "summary.json").is_file():
         return Run.load(out)
+    if not from_fit(config):
+        raise InputError(f"run {str(out)!r} is of a loop of your own; run that loop again")
     recipe = Recipe.from_dict(config["recipe"])
     recipe.check()
     ranks = Ranks.join(recipe.device)
@@ -311,6 +313,7 @@ class Training:
         self.recorder = Recorder(
             out, data.train.labels, name=data.name, settings=asdict(recipe), **options
         )
+        self.recorder.config["recorder"] = False
         self.recorder.config["data"] |= {
             "test_images": len(data.test),
             **counts_of(data.test.labels, "test_"),
