@@ -199,7 +199,8 @@ def read_instances(path: str | Path) -> Instances:
     parents = frozenset()
     if Path(path).name == "_annotations.coco.json":
         used = {names[c] for row in labels.values() for c in row}
-        groups = {e.get("supercategory") for e in categories if e.get("supercategory") != e["name"]}
+        above = [(str(e.get("supercategory")), e["name"]) for e in categories]
+        groups = {group for group, name in above if group != name}
         parents = frozenset(set(names) & groups - used)
     return Instances(images, names, labels, _verified(path, images, column, labels), parents)
 

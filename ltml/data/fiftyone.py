@@ -68,6 +68,7 @@ def _labels(path: Path, content: dict) -> tuple[list[str], Part]:
     names, entries = content.get("classes") or [], content.get("labels")
     if not isinstance(entries, dict) or not isinstance(names, list):
         raise InputError(f"{path} has no labels for each image; export the data set again")
+    names = check_class_names(names, where=str(path)) if names else ()
     labels = []
     for image, target in entries.items():
         row = set()
@@ -125,14 +126,16 @@ def _samples(path: Path, content: dict, split: str, field: str | None) -> dict[s
     field = field or next(iter(fields))
     groups: dict[str, list[int]] = {}
     for i, sample in enumerate(samples):
-        tags = [tag for tag in sample.get("tags") or () if kind_of(str(tag))]
+        tags = sample.get("tags")
+        tags = [str(tag) for tag in tags if kind_of(str(tag))] if isinstance(tags, list) else []
         groups.setdefault(tags[0] if len(tags) == 1 else split, []).append(i)
     labels = []
     for i, sample in enumerate(samples):
-        row = {item.get("label") for item in _targets(sample.get(field)) if isinstance(item, dict)}
+        items = _targets(sample.get(field))
+        row = [item.get("label") for item in items if isinstance(item, dict)]
         if not all(isinstance(name, str) for name in row):
             raise InputError(f"{path}: sample {i} has a label without a name; give it one")
-        labels.append(row)
+        labels.append(set(row))
     images = [sample["filepath"] for sample in samples]
     whole = Part(path, images, labels, folders=[path.parent])
     return {name: whole.subset(index) for name, index in groups.items()}

@@ -110,10 +110,10 @@ def _read_json(path: Path) -> list[_Task]:
                     kind = result.get("type", "")
                     given = result["value"].get(kind, ()) if kind else ()
                     if "from_name" in result and (kind == "choices" or kind.endswith("labels")):
-                        labels.setdefault(result["from_name"], []).extend(_names(given))
+                        labels.setdefault(str(result["from_name"]), []).extend(_names(given))
                     elif kind == "taxonomy":
                         paths = [" / ".join(map(str, item)) for item in given]
-                        labels.setdefault(result["from_name"], []).extend(paths)
+                        labels.setdefault(str(result["from_name"]), []).extend(paths)
                 tasks.append(_Task(where, image, labels))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
@@ -147,6 +147,8 @@ def _read_rows(path: Path, table: bool, control) -> list[_Task]:
     for where, row in rows:
         if row.get("annotation_id") in (None, "") and "annotation_id" in row:
             continue  # nobody has annotated it
+        if not isinstance(row.get(image), str):
+            raise InputError(f"{path}, {where} has no {quote(image)}; export it again")
         labels = {name: _cell(path, where, row.get(name)) for name in names}
         tasks.append(_Task(where, _location(row[image]), labels))
     return tasks

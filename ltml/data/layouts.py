@@ -25,7 +25,7 @@ from ltml.data.holdout import holdout_split
 from ltml.data.splits import LongTailData, Split, is_file
 
 _LOG = logging.getLogger(__name__)
-_TABLES = ("csv", "tsv", "txt.gz", "csv.gz", "tsv.gz", "xlsx", "parquet", "jsonl")
+_TABLES = ("csv", "tsv", "csv.gz", "tsv.gz", "xlsx", "parquet", "jsonl")
 _DEPTH = 3  # folders below the root in which files of labels are looked for
 _KINDS = {  # of splits, by the words that name them
     "train": {"train", "training", "trn", "trainset", "tr"},
@@ -482,9 +482,7 @@ def find_layout(root: str | Path, modules: Mapping[str, str]) -> str:
     if len(found) > 1:
         each = "; ".join(f"--data {name}: {sentence}" for name, sentence in found.items())
         raise InputError(f"{root} may be read as several data sets; choose one of {each}")
-    tables = Tree(Path(root)).match(
-        *(f"*.{kind}" for kind in _TABLES), "*/metadata.csv", "*/metadata.jsonl"
-    )
+    tables = Tree(Path(root)).match(*(f"{top}*.{kind}" for kind in _TABLES for top in ("", "*/")))
     if not found or (tables and list(found) == ["class-folders"]):
         return "folder"
     return next(iter(found))
