@@ -284,6 +284,123 @@ def test_any_shape_and_targets_give_a_finite_descent(data):
         assert (z.grad * (0.5 - y) >= -1e-6).all()  # rounding in torch's pos_weight
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_reductions_are_those_of_torch(name, labels):
+    """Sum and mean of the elements, with the same gradients; each loss sees three batches."""
+    losses = {r: make_loss(name, labels, reduction=r).double() for r in ("none", "mean", "sum")}
+    for seed in range(3):
+        z, y = batch(seed=seed)
+        found = {reduction: loss(z, y) for reduction, loss in losses.items()}
+        assert found["none"].shape == z.shape
+        for reduction in ("mean", "sum"):
+            expected = getattr(found["none"], reduction)()
+            torch.testing.assert_close(found[reduction], expected)
+            wanted = torch.autograd.grad(expected, z, retain_graph=True)
+            torch.testing.assert_close(torch.autograd.grad(found[reduction], z), wanted)
+    with pytest.raises(InputError, match="reduction is 'median'; did you mean 'mean'"):
+        make_loss(name, labels, reduction="median")
+
+
+def unknown_batch(seed=0, dtype=torch.float64, soft=False):
+    """A batch, and the same with NaN where unknown: some entries, a whole class, a whole image."""
+    z, y = batch(dtype, seed, soft)
+    unknown = torch.rand(B, C, generator=torch.Generator().manual_seed(seed)) < 0.4
+    unknown[:, 1] = unknown[2] = True
+    return z, y, y.masked_fill(unknown, math.nan), ~unknown
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_unknown_entries_cost_nothing(name, soft, labels):
+    """The elements of the full batch, known ones alone, by autograd in float64."""
+    masked = {r: make_loss(name, labels, reduction=r).double() for r in ("none", "mean", "sum")}
+    full = make_loss(name, labels, reduction="none").double()
+    for loss in masked.values():
+        loss(*batch())  # averages to weight by
+    full.load_state_dict(masked["none"].state_dict())
+    for loss in (*masked.values(), full):
+        loss.eval()
+    z, y, partial, known = unknown_batch(soft=soft)
+    y = y.where(known, 0.0) if name == "db" else y  # its weights: unknown is not positive
+    elements = full(z, y)[known]
+    for reduction, loss in masked.items():
+        found = loss(z, partial)
+        (gradient,) = torch.autograd.grad(found.sum(), z)
+        assert gradient[~known].eq(0).all()
+        wanted = elements.mean() if reduction == "mean" else elements.sum()
+        if reduction == "none":
+            assert found[~known].eq(0).all()
+            torch.testing.assert_close(found[known], elements)
+        else:
+            torch.testing.assert_close(found, wanted)
+        (expected,) = torch.autograd.grad(wanted, z, retain_graph=True)
+        torch.testing.assert_close(gradient[known], expected[known])
+
+
+@pytest.mark.parametrize("name", ["eql-v2", "dgb", "dgb-focal", "dgb-asl"])
+def test_statistics_are_of_known_entries(name, labels):
+    """A batch with unknown entries moves the averages as its known entries alone do."""
+    loss, plain = make_loss(name, labels).double(), make_loss(name, labels).double()
+    if name != "eql-v2":
+        loss.strength = plain.strength = 0.0  # gradients of the base
+    z, y, partial, known = unknown_batch()
+    weights = torch.lerp(*plain.eval().weights.flip(0).unbind(), y) if name == "eql-v2" else 1.0
+    plain.reduction = "sum"
+    (gradient,) = torch.autograd.grad(plain(z, y), z)
+    magnitude = (gradient.abs() * known).detach()
+    expected = torch.stack([(magnitude * y).sum(0), (magnitude * (1 - y)).sum(0)])
+    loss(z, partial)
+    found = loss.totals if name == "eql-v2" else loss.magnitudes / (1 - loss.momentum)
+    torch.testing.assert_close(found, expected * 1.0)
+    assert isinstance(weights, float) or weights.eq(1).all()  # before the first batch
+    assert found[:, 1].eq(0).all()  # no known entry of this class
+    assert loss.weights.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_known_costs_nothing(name, dtype, labels):
+    loss = make_loss(name, labels)
+    before = copy.deepcopy(loss.state_dict())
+    for _ in range(2):
+        z = torch.randn(3, C, dtype=dtype).requires_grad_()
+        value = loss(z, torch.full((3, C), math.nan))
+        value.backward()
+        assert value == 0
+        assert z.grad.eq(0).all()
+    assert all(tensor.equal(before[key]) for key, tensor in loss.state_dict().items())
+    assert loss(*batch(torch.float32)).isfinite()
+
+
+def test_usual_masks_are_the_same():
+    """The field's NaN mask, and the modes of partial labels of ASL's authors, as formulas."""
+    z, _, partial, _ = unknown_batch()
+    mask = torch.isnan(partial)
+    usual = F.binary_cross_entropy_with_logits(z, partial.nan_to_num(0), reduction="none")
+    expected = usual[~mask].mean()
+    torch.testing.assert_close(BinaryCrossEntropy()(z, partial), expected)
+    p = z.sigmoid()
+    p_m = (p - 0.05).clamp(min=0)
+    positive, negative = -p.log(), -(p_m**4) * (1 - p_m).log()
+    ignore = torch.where(partial == 1, positive, negative * (partial == 0))
+    torch.testing.assert_close(AsymmetricLoss(reduction="sum")(z, partial), ignore.sum())
+    as_negative = torch.where(partial == 1, positive, negative)
+    filled = partial.nan_to_num(0.0)
+    torch.testing.assert_close(AsymmetricLoss(reduction="sum")(z, filled), as_negative.sum())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_unknown_compiles_without_graph_breaks(name, labels):
+    plain, loss = make_loss(name, labels), make_loss(name, labels)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    z, _, partial, _ = unknown_batch(dtype=torch.float32)
+    z2 = z.detach().clone().requires_grad_()
+    plain(z, partial).backward()
+    compiled(z2, partial).backward()
+    torch.testing.assert_close(z2.grad, z.grad)
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("loss", [BinaryCrossEntropy(), FocalLoss(), AsymmetricLoss()])
 def test_reduction_is_the_mean_over_images_and_classes(loss):
     z, y = batch()
@@ -304,7 +421,12 @@ def test_reduction_is_the_mean_over_images_and_classes(loss):
         (torch.zeros(2, 3), torch.zeros(2, 3), r"shape \(2, 3\), but the loss takes \(images, 6\)"),
         (torch.zeros(2, C), torch.full((2, C), 1.5), "targets holds 1.5 at image 0, class 0"),
         (torch.zeros(2, C), torch.full((2, C), -1), "targets holds -1 at"),
-        (torch.zeros(2, C), torch.full((2, C), math.nan), "targets holds nan at"),
+        (torch.zeros(2, C), torch.full((2, C), math.inf), "targets holds inf at"),
+        (
+            torch.zeros(2, C),
+            torch.tensor([[math.nan] * C, [2.0] * C]),
+            "targets holds 2 at image 1",
+        ),
         (
             torch.tensor([[0.0] * C, [0, 0, math.nan, 0, 0, 0]]),
             torch.zeros(2, C),

@@ -1,11 +1,20 @@
-"""Dynamic gradient balancing: weigh each class's positives and negatives to pull equally hard."""
+"""Dynamic gradient balancing: weight each class's positives and negatives to pull equally hard."""
 
+import math
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ltml.core.elementwise import BASES, MultiLabelLoss, class_totals, over_ranks, with_gradient
+from ltml.core.elementwise import (
+    BASES,
+    MultiLabelLoss,
+    Reduction,
+    class_totals,
+    closed,
+    over_ranks,
+)
 from ltml.core.options import Bounds, checked
 
 
@@ -41,6 +50,7 @@ class DynamicGradientBalancing(MultiLabelLoss):
         max_weight: clip bound :math:`m`, at least 1.
         base: loss to balance, by its own gradient: ``"bce"`` (:math:`p - y`), ``"focal"`` (gamma 2)
             or ``"asl"`` (gamma 4 and 0, clip 0.05).
+        reduction: as of :class:`~ltml.core.elementwise.MultiLabelLoss`.
 
     Raises:
         InputError: if an option is out of range.
@@ -74,38 +84,41 @@ class DynamicGradientBalancing(MultiLabelLoss):
         momentum: Annotated[float, Bounds("[0, 1)")] = 0.99,
         max_weight: Annotated[float, Bounds("[1, 1e9]")] = 100.0,
         base: Literal["bce", "focal", "asl"] = "bce",
+        reduction: Reduction = "mean",
     ):
-        super().__init__(num_classes)
+        super().__init__(num_classes, reduction=reduction)
         self.strength, self.momentum = strength, momentum
         self.max_weight, self.base = max_weight, base
+        scale = (2 * num_classes) ** strength
+        self._bounds = scale / max_weight, scale * max_weight
         self.register_buffer("magnitudes", torch.zeros(2, num_classes))  # averages of G+ and G-
 
     @property
     def weights(self) -> Tensor:
         """``(2, C)``: current weights of positives and of negatives; 1 before the first batch."""
         G = self.magnitudes
-        T = G.mean()
-        w = (T / G).pow(self.strength).clamp(1 / self.max_weight, self.max_weight)
-        w = w * (T / (w * G).mean())  # the total gradient as it was
-        return torch.where(T > 0, w, 1.0)
+        total = G.sum()
+        # T is total / 2C. It is left out here and in the bounds, for the last line scales w anew.
+        low, high = self._bounds
+        w = (total / G).pow_(self.strength).clamp_(low, high)
+        w.mul_(total / (w * G).sum())  # the total gradient as it was
+        return w.nan_to_num_(1.0, 1.0)  # where nothing pulls yet
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        """Update the averages (in training), then return the weighted mean."""
-        mean, elements = BASES[self.base]
-        with torch.no_grad():
-            loss, gradient = elements(z, y)  # (B, C)
-            loss_totals = class_totals(loss, y)  # (2, C)
-            if self.training:
-                # Reuses the memory of the loss: a new (B, C) costs more than a pass over one.
-                self.observe(class_totals(torch.abs(gradient, out=loss), y))
-            weights = self.weights.to(z.dtype)
-            weighted_mean = (weights * loss_totals).sum() / gradient.numel()
-        if self.strength == 0:
-            return mean(z, y)  # the plain loss itself, to the last bit
-        return with_gradient(z, weighted_mean, gradient, y, weights)
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+        """Update the averages (in training), then return the weighted loss."""
+        bce, weight = self.base == "bce", None
+        loss, gradient = BASES[self.base](z.detach(), y)  # (B, C)
+        if self.training:
+            self.observe(class_totals(gradient.abs_() if bce else gradient.abs(), y))
+        if self.strength != 0:
+            positive, negative = self.weights.to(z.dtype).unbind()
+            weight = torch.lerp(negative, positive, y)
+        if bce:  # strength 0 is torch's own loss, to the last bit
+            return binary_cross_entropy_with_logits(z, y, weight=weight, reduction=reduction)
+        return closed(z, loss, gradient, weight, reduction)
 
     def observe(self, totals: Tensor) -> None:
         """Add a batch's gradient magnitudes, ``(2, C)``, to the moving averages."""
         totals = over_ranks(totals.to(self.magnitudes.dtype))
-        totals = torch.where(totals.isfinite(), totals, self.magnitudes)
+        totals = torch.where(totals < math.inf, totals, self.magnitudes)  # false for NaN as well
         self.magnitudes.lerp_(totals, 1 - self.momentum)

@@ -1,5 +1,5 @@
 """Losses for long-tailed multi-label recognition, by name."""
-# ruff: noqa: D102 (mean_loss is documented once, by MultiLabelLoss)
+# ruff: noqa: D102 (reduced is documented once, by MultiLabelLoss)
 
 import math
 from collections.abc import Callable
@@ -8,17 +8,18 @@ from typing import Annotated
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from ltml.core.dgb import DynamicGradientBalancing
 from ltml.core.elementwise import (
     MultiLabelLoss,
+    Reduction,
     asymmetric,
     class_totals,
     focal,
-    mean_of,
     over_ranks,
+    reduced,
 )
 from ltml.core.labels import LabelMatrix
 from ltml.core.options import Bounds, build, checked, choose
@@ -33,17 +34,21 @@ class BinaryCrossEntropy(MultiLabelLoss):
     .. math::
         \ell = -y \log p - (1 - y) \log(1 - p), \qquad p = \sigma(z)
 
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, as of
+            :class:`~ltml.core.elementwise.MultiLabelLoss`; so of all losses here.
+
     Example:
         >>> BinaryCrossEntropy()(torch.zeros(2, 3), torch.eye(2, 3))
         tensor(0.6931)
     """
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(z, y)
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+        return bce(z, y, reduction=reduction)
 
 
 class WeightedBCE(MultiLabelLoss):
-    r"""Weigh the positives of each class by its inverse frequency.
+    r"""Weight the positives of each class by its inverse frequency.
 
     .. math::
         \ell = -\frac{N - n_c}{n_c} \, y \log p - (1 - y) \log(1 - p)
@@ -59,17 +64,17 @@ class WeightedBCE(MultiLabelLoss):
         | https://doi.org/10.1093/oxfordjournals.pan.a004868
     """
 
-    def __init__(self, counts, num_images: int):
+    def __init__(self, counts, num_images: int, *, reduction: Reduction = "mean"):
         present, absent = _images(counts, num_images)
-        super().__init__(len(present))
+        super().__init__(len(present), reduction=reduction)
         self.register_buffer("positive_weight", (absent / present).float())
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(z, y, pos_weight=self.positive_weight.to(z))
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+        return bce(z, y, pos_weight=self.positive_weight.to(z), reduction=reduction)
 
 
 class ClassBalancedLoss(MultiLabelLoss):
-    r"""Weigh each class by the inverse of its effective number of images.
+    r"""Weight each class by the inverse of its effective number of images.
 
     .. math::
         \ell = w_c \, \mathrm{BCE}(z, y), \qquad
@@ -92,15 +97,20 @@ class ClassBalancedLoss(MultiLabelLoss):
 
     @checked
     def __init__(
-        self, counts, num_images: int, *, beta: Annotated[float, Bounds("[0, 1)")] = 0.999
+        self,
+        counts,
+        num_images: int,
+        *,
+        beta: Annotated[float, Bounds("[0, 1)")] = 0.999,
+        reduction: Reduction = "mean",
     ):
         present, _ = _images(counts, num_images)
-        super().__init__(len(present))
+        super().__init__(len(present), reduction=reduction)
         weight = (1 - beta) / (1 - beta**present)
         self.register_buffer("class_weight", (weight / weight.mean()).float())
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(z, y, weight=self.class_weight.to(z))
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+        return bce(z, y, weight=self.class_weight.to(z), reduction=reduction)
 
 
 class FocalLoss(MultiLabelLoss):
@@ -118,12 +128,12 @@ class FocalLoss(MultiLabelLoss):
     """
 
     @checked
-    def __init__(self, *, gamma: Exponent = 2.0):
-        super().__init__()
+    def __init__(self, *, gamma: Exponent = 2.0, reduction: Reduction = "mean"):
+        super().__init__(reduction=reduction)
         self.gamma = gamma
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        return mean_of(focal, z, y, gamma=self.gamma)
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+        return reduced(focal, z, y, reduction, gamma=self.gamma)
 
 
 class AsymmetricLoss(MultiLabelLoss):
@@ -152,12 +162,13 @@ class AsymmetricLoss(MultiLabelLoss):
         gamma_neg: Exponent = 4.0,
         gamma_pos: Exponent = 0.0,
         clip: Annotated[float, Bounds("[0, 1)")] = 0.05,
+        reduction: Reduction = "mean",
     ):
-        super().__init__()
+        super().__init__(reduction=reduction)
         self.options = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
-        return mean_of(asymmetric, z, y, **self.options)
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
+        return reduced(asymmetric, z, y, reduction, **self.options)
 
 
 class DistributionBalancedLoss(MultiLabelLoss):
@@ -204,28 +215,29 @@ class DistributionBalancedLoss(MultiLabelLoss):
         mu: Annotated[float, Bounds("[0, 1]")] = 0.3,
         kappa: Annotated[float, Bounds("[0, 1000]")] = 0.05,
         lam: Annotated[float, Bounds("[0.001, 1000]")] = 5.0,
+        reduction: Reduction = "mean",
     ):
         present, absent = _images(counts, num_images)
-        super().__init__(len(present))
+        super().__init__(len(present), reduction=reduction)
         self.alpha, self.beta, self.mu, self.lam = alpha, beta, mu, lam
         self.register_buffer("inverse_counts", (1 / present).float())
         self.register_buffer("shift", (kappa / lam * (absent / present).log()).float())
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
         inverse = self.inverse_counts.to(z)
         share = inverse / (y * inverse).sum(1, keepdim=True)  # inf without labels, sigmoid 1
         weight = share.sub_(self.mu).mul_(self.beta).sigmoid_().add_(self.alpha)
-        z, bce = z - self.shift.to(z), F.binary_cross_entropy_with_logits
+        z = z - self.shift.to(z)
         if y.device.type == "cpu" and not torch.compiler.is_compiling() and not (y - y * y).sum():
             slope = (y * (1 - self.lam)).add_(self.lam)  # hard targets: one term is 0
-            return bce(z.mul_(slope), y, weight=weight.div_(slope))
-        positive = bce(z, torch.ones_like(y), weight=weight * y)
-        negative = bce(self.lam * z, torch.zeros_like(y), weight=weight * (1 - y) / self.lam)
-        return positive + negative
+            return bce(z.mul_(slope), y, weight=weight.div_(slope), reduction=reduction)
+        ones, zeros, share = torch.ones_like(y), torch.zeros_like(y), (1 - y) / self.lam
+        positive = bce(z, ones, weight=weight * y, reduction=reduction)
+        return positive + bce(self.lam * z, zeros, weight=weight * share, reduction=reduction)
 
 
 class EQLv2(MultiLabelLoss):
-    r"""Weigh classes by the ratio of the gradients their positives and negatives have received.
+    r"""Weight classes by the ratio of the gradients their positives and negatives have received.
 
     .. math::
         g_c = \frac{\sum y w^+_c (1 - p)}{\sum (1 - y) w^-_c p}, \qquad
@@ -253,8 +265,9 @@ class EQLv2(MultiLabelLoss):
         alpha: Annotated[float, Bounds("[0, 1000]")] = 4.0,
         gamma: Annotated[float, Bounds("[0.001, 1000]")] = 12.0,
         mu: Annotated[float, Bounds("[0, 1000]")] = 0.8,
+        reduction: Reduction = "mean",
     ):
-        super().__init__(num_classes)
+        super().__init__(num_classes, reduction=reduction)
         self.alpha, self.gamma, self.mu = alpha, gamma, mu
         self.register_buffer("totals", torch.zeros(2, num_classes))
 
@@ -266,7 +279,7 @@ class EQLv2(MultiLabelLoss):
         f = (self.gamma * (ratio - self.mu)).sigmoid()
         return torch.stack([1 + self.alpha * (1 - f), f])
 
-    def mean_loss(self, z: Tensor, y: Tensor) -> Tensor:
+    def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
         positive, negative = self.weights.to(z)
         weight = torch.lerp(negative, positive, y)
         if self.training:
@@ -274,7 +287,7 @@ class EQLv2(MultiLabelLoss):
                 magnitude = z.sigmoid().sub_(y).abs_().mul_(weight)
                 totals = over_ranks(class_totals(magnitude, y).to(self.totals.dtype))
                 self.totals += torch.where(totals.isfinite(), totals, 0)
-        return F.binary_cross_entropy_with_logits(z, y, weight=weight)
+        return bce(z, y, weight=weight, reduction=reduction)
 
 
 LOSSES: dict[str, Callable[..., MultiLabelLoss]] = {

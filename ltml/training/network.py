@@ -1,10 +1,13 @@
 """Backbones by tested name, from torchvision and timm, and the classifier built on one."""
 
 import importlib.util
-import logging
 import math
+import re
+import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +21,7 @@ from ltml.core.heads import HEADS
 from ltml.core.options import build, choose
 from ltml.data.loader import MEAN, STD
 from ltml.runs.recipe import Recipe
-
-log = logging.getLogger(__name__)
+from ltml.training.weights import fitting, misfits, read_weights
 
 # Torchvision's classifiers that are offered: a test holds each one's features to its own logits.
 TORCHVISION = tuple(
@@ -51,7 +53,7 @@ class SmallConvNet(nn.Sequential):
         torch.Size([2, 256, 5, 5])
     """
 
-    mean, std, image_size = MEAN, STD, None
+    mean, std, image_size, after = MEAN, STD, None, frozenset()
 
     def __init__(self):
         layers, channels = [], 3
@@ -75,6 +77,8 @@ class TimmBackbone(nn.Module):
         x = self.model.forward_features(images)
         if x.ndim == 3:  # (B, tokens, D): class and register tokens first, then row by row
             x = x[:, getattr(self.model, "num_prefix_tokens", 0) :]
+            if x.shape[1] < 3 <= images.shape[2] // 32:
+                raise RuntimeError(f"its features are {x.shape[1]} class tokens")
             rows = round((x.shape[1] * images.shape[2] / images.shape[3]) ** 0.5)
             return x.mT.unflatten(2, (rows, -1))
         return x.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "") == "NHWC" else x
@@ -106,12 +110,16 @@ def make_backbone(
         torch.Size([1, 512, 2, 2])
     """
     file = weights if weights is not None and Path(weights).is_file() else None
+    file = weights if name == "small" else file
     download = None if file else weights
+    if name.startswith("timm/"):
+        _timm()
+    entries = {} if file is None else read_weights(file)
     try:
         if name == "small":
-            backbone, file = SmallConvNet(), weights
+            backbone = SmallConvNet()
         elif name.startswith("timm/"):
-            backbone = _from_timm(name.removeprefix("timm/"), download, image_size)
+            backbone = from_timm(name.removeprefix("timm/"), download, image_size, entries)
         else:
             choose("backbone", name, dict.fromkeys(("small", *TORCHVISION, "timm/NAME")))
             backbone = _from_torchvision(name, download)
@@ -122,19 +130,29 @@ def make_backbone(
             f"weights {str(weights)!r} of {name} are no file here and could not be downloaded "
             f"({str(error).splitlines()[0]}); fetch the file elsewhere and give its path"
         ) from error
-    if file is not None:
-        _load_file(getattr(backbone, "model", backbone), file)
+    if entries:
+        network = getattr(backbone, "model", backbone)
+        fits = fitting(
+            *(network, entries, repr(str(file))),
+            after=backbone.after,
+            better=partial(_better, name),
+        )
+        network.load_state_dict(fits, strict=False)
     backbone.image_size = image_size or backbone.image_size
     return backbone
 
 
 def own_size(name: str) -> int | None:
-    """Side of the images that a network of timm was made for; None for other backbones."""
+    """Side of the images that a network of timm was made for; None for other backbones, and for
+    tags that timm does not have."""
     if not name.startswith("timm/") or importlib.util.find_spec("timm") is None:
         return None
     import timm
 
-    config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    try:
+        config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    except RuntimeError:  # an unknown tag
+        return None
     return config.input_size[-1] if config else None
 
 
@@ -157,28 +175,44 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
         backbone.features.add_module("relu5", nn.ReLU(inplace=True))
     # Both expect [-1, 1]; torchvision undoes ImageNet's normalisation inside their forward.
     backbone.mean, backbone.std = ((0.5,) * 3, (0.5,) * 3) if inception else (MEAN, STD)
+    backbone.after = frozenset(_AFTER)
     backbone.image_size = published[weights or "DEFAULT"].transforms().crop_size[0]
     return backbone
 
 
-@torch.enable_grad()  # which a bank's caller has switched off
-def _from_timm(name: str, weights: str | None, image_size: int | None) -> nn.Module:
-    """Take what comes before the pooling of a timm network."""
+def _timm():
     try:
         import timm
     except ImportError as error:
         raise InputError("timm is missing; install it with: pip install 'ltml[timm]'") from error
+    return timm
+
+
+@torch.enable_grad()  # which a bank's caller has switched off
+def from_timm(
+    name: str, weights: str | None, image_size: int | None, entries: Mapping[str, Tensor]
+) -> nn.Module:
+    """Take what comes before the pooling of a timm network; of its forms, that of a file's."""
+    timm = _timm()
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         near = ", ".join(get_close_matches(architecture, timm.list_models())) or "no similar name"
         raise InputError(f"backbone 'timm/{name}' is unknown; timm has {near}")
     if weights not in (None, "pretrained"):
         name = f"{architecture}.{weights}"
-    # Some transformers resample their positions as images come, others must know the size.
-    for options in ({"dynamic_img_size": True}, {"img_size": image_size}, {}):
+    # Some transformers resample their positions as images come, others must know the size; a file
+    # may hold positions of the images' size or of the network's own.
+    forms = [{"dynamic_img_size": True}, {"img_size": image_size}, {}]
+    if entries and image_size is not None:
+        forms.insert(1, {"dynamic_img_size": True, "img_size": image_size})
+    found = []
+    for options in forms:
         with suppress(TypeError):  # no such option
             model = timm.create_model(name, pretrained=bool(weights), num_classes=0, **options)
-            break
+            found.append((misfits(model, entries), len(found), model))
+            if not found[-1][0]:
+                break
+    model = min(found)[-1]
     backbone, config = TimmBackbone(model), timm.data.resolve_model_data_config(model)
     backbone.mean, backbone.std = config["mean"], config["std"]
     backbone.image_size = size = image_size or config["input_size"][-1]
@@ -192,46 +226,47 @@ def _from_timm(name: str, weights: str | None, image_size: int | None) -> nn.Mod
     # Parameters that the map does not depend on are what is left of the classifier.
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(feature_map.sum(), trained, allow_unused=True)
+    after, classifiers = set(_AFTER), model.pretrained_cfg.get("classifier") or ()
+    for classifier in [classifiers] if isinstance(classifiers, str) else classifiers:
+        after.add(classifier.partition(".")[0])
     unused = {p for p, g in zip(trained, gradients, strict=True) if g is None}
     for child, module in list(model.named_children()):
         if (parameters := set(module.parameters())) and parameters <= unused:
             setattr(model, child, nn.Identity())
+            after.add(child)
+    backbone.after = frozenset(after)
     return backbone.train()
 
 
-def _load_file(backbone: nn.Module, path: str | Path) -> None:
-    """Load what fits of a file, log what was left over, and refuse a foreign one."""
-    try:
-        if Path(path).suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        raise InputError(f"{error.name} is missing; try: pip install 'ltml[timm]'") from error
-    except Exception as error:  # many kinds, none of them meant for people
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"weights {str(path)!r} cannot be read: {reason}") from error
-    for key in ("state_dict", "model"):  # as training programs wrap it
-        state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"weights {str(path)!r} hold no state_dict; save model.state_dict()")
-    own = backbone.state_dict()
-    # As saved, from DistributedDataParallel, or a run's own model.pt.
-    prefixes = ("", "module.", "backbone.", "backbone.model.")
-    prefix = max(prefixes, key=lambda p: sum(p + key in state for key in own))
-    state = {key.removeprefix(prefix): value for key, value in state.items()}
-    fits = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
-    # Old files lack num_batches_tracked, which only counts.
-    if lacking := [k for k in own if k not in fits and not k.endswith("num_batches_tracked")]:
-        raise InputError(
-            f"weights {str(path)!r} do not fit the backbone: {len(lacking)} of {len(own)} entries "
-            f"are missing or of another shape, first {lacking[0]!r}; give weights of this backbone"
-        )
-    backbone.load_state_dict(fits, strict=False)
-    left = ", ".join(key for key in state if key not in fits) or "nothing"
-    log.info("weights %s: %d entries loaded; left (the old classifier): %s", path, len(fits), left)
+def _better(name: str, entries: dict[str, Tensor]) -> str | None:
+    """Name the network of the same family, or of torchvision, that entries are of."""
+    timms = name.startswith("timm/")
+    family = re.match("[a-z]*", name.removeprefix("timm/"))[0]
+    if timms:
+        timm, mine = _timm(), name.removeprefix("timm/").partition(".")[0]
+        near = get_close_matches(mine, timm.list_models(f"{family}*"), n=40, cutoff=0)
+        names = [f"timm/{n}" for n in near]
+    else:
+        names = sorted(TORCHVISION, key=lambda n: (not n.startswith(family), TORCHVISION.index(n)))
+    shapes = {key: value.shape for key, value in entries.items()}
+    for other in names:
+        try:
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if timms:
+                    whole = timm.create_model(other.removeprefix("timm/"), num_classes=0)
+                else:
+                    whole = torchvision.models.get_model(other)
+        except Exception:  # some cannot be built without memory
+            continue
+        theirs = {k: v.shape for k, v in whole.state_dict().items()}
+        theirs = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked")}
+        theirs = {k: v for k, v in theirs.items() if k.partition(".")[0] not in _AFTER}
+        rest = {k for k in shapes if not k.endswith("num_batches_tracked")} - theirs.keys()
+        fits = theirs and all(shapes.get(k) == v for k, v in theirs.items())
+        if fits and all(key.partition(".")[0] in _AFTER for key in rest):
+            return other
+    return None
 
 
 class Classifier(nn.Module):

@@ -21,7 +21,7 @@ from ltml.data.image import IMAGE_SUFFIXES, each_image, read_image
 from ltml.data.loader import Loader, decode_image, not_shown
 from ltml.data.splits import Split
 from ltml.runs.recipe import Recipe, from_fit
-from ltml.training.network import Classifier, build_model, own_size
+from ltml.training.network import Classifier, build_model, from_timm, own_size
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +94,13 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
     backbone = tagged if recipe.weights and own_size(tagged) else recipe.backbone
     recipe = replace(recipe, backbone=backbone, weights=None)
     counts = table["count"].loc[names].to_numpy()
-    model = build_model(recipe, counts, run.config["data"]["train_images"])
+    state, backbone = run.state_dict(), None
+    if recipe.backbone.startswith("timm/"):  # of whose forms the weights decide
+        name = recipe.backbone.removeprefix("timm/")
+        backbone = from_timm(name, None, recipe.image_size, state)
+    model = build_model(recipe, counts, run.config["data"]["train_images"], backbone)
     try:
-        model.load_state_dict(run.state_dict())
+        model.load_state_dict(state)
     except InputError:
         raise
     except Exception as error:  # torch raises many kinds over damaged files
