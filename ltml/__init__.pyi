@@ -14,6 +14,7 @@ from .runs.features import FeatureRecord
 from .runs.recipe import Recipe
 from .runs.recorder import Recorder
 from .runs.run import Run
+from .training.arrays import features_from
 from .training.bank import bank
 from .training.evaluate import evaluate
 from .training.features import record_features
@@ -42,6 +43,7 @@ __all__ = [
     "bank",
     "data",
     "evaluate",
+    "features_from",
     "fit",
     "group_map",
     "load",

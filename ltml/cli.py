@@ -91,6 +91,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     overwrite: bool = False,
+    log: str | None = None,
     tables: Flat[TableOptions] = TableOptions(),
     quiet: bool = False,
 ) -> None:
@@ -102,6 +103,7 @@ def train(
         out: folder to write; default: a new one under runs/.
         resume: go on with the interrupted training in this folder, by the recipe it began with.
         overwrite: replace the run that the folder holds.
+        log: also write each epoch to tensorboard, wandb or mlflow.
         tables: how tables are read, of --data folder.
         quiet: no progress bars.
     """
@@ -125,7 +127,7 @@ def train(
     settings.check()
     data = load_data(settings)
     if resume is None:
-        run = fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet)
+        run = fit(settings, out=out, data=data, overwrite=overwrite, progress=not quiet, log=log)
     else:
         run = go_on(resume, data=data, progress=not quiet)
     if not Ranks.launched().is_main:

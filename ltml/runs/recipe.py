@@ -118,6 +118,9 @@ class Recipe:
     """Of that covariance; default: chosen on the training images, by leave-one-out error."""
     interpolation: Annotated[float, Bounds("[0, 1]")] = 0.0
     """Before the refit, move the backbone this share of the way back to its pretrained weights."""
+    record_scores: bool = False
+    """Record each image's logits after every epoch, see Run.score_history: of the training images
+    in a pass more, and of those that are validated and tested then."""
     interference: bool = False
     """Record which classes pull the shared features against one another: up to 100 classes, say."""
     keep: Literal["last", "best"] = "last"

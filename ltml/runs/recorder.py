@@ -24,12 +24,15 @@ from ltml.core.options import fitted
 from ltml.core.ranks import Ranks
 from ltml.data.splits import is_file
 from ltml.runs import scores as kept
+from ltml.runs.history import add_epoch
+from ltml.runs.logs import FOLDER, make_log
 from ltml.runs.run import METRICS, PER_CLASS, SCHEMA, VALIDATION, Run, read_config
 
 LOCK = ".lock"
 # Everything that ltml writes into a run's folder; nothing else in it is ever deleted.
 WRITTEN = ("config.json", "metrics.csv", "per_class.csv", "summary.json", "model.pt")
 WRITTEN += ("stages.csv", "features.npz", "interference.npz", "scores.npz", "thresholds.csv")
+WRITTEN += ("score_history.npz",)
 WRITTEN += ("checkpoint.pt", "checkpoint.previous.pt")
 
 
@@ -51,6 +54,8 @@ class Recorder:
         interference: also record how the classes' gradients meet in the shared features; needs
             ``recorder.ledger.watch_classifier(weight)``.
         overwrite: replace a run that ``out`` holds.
+        log: after every epoch also write it to tensorboard (event files in the run's folder),
+            wandb or mlflow; see :mod:`ltml.runs.logs`.
 
     Attributes:
         ledger: the :class:`~ltml.GradientLedger` behind :meth:`watch`; give it the classifier with
@@ -85,9 +90,11 @@ class Recorder:
         device: str | torch.device = "cpu",
         interference: bool = False,
         overwrite: bool = False,
+        log: str | None = None,
     ):
         self.out, self.labels, self.overwrite = Path(out), LabelMatrix(labels), overwrite
         self._entered: int | None = None  # process that entered
+        self.log = make_log(log) if log else None
         self.ledger = GradientLedger(
             self.labels.num_classes, device=device, interference=interference
         )
@@ -151,6 +158,8 @@ class Recorder:
         """Clear the folder of what ltml wrote there before, and nothing else; write the config."""
         for name in WRITTEN:
             (self.out / name).unlink(missing_ok=True)
+        for path in (self.out / FOLDER).glob("events.out.tfevents.*"):
+            path.unlink()
         write_json(self.out / "config.json", self.config)
 
     def watch(
@@ -245,6 +254,8 @@ class Recorder:
             write_csv(self.out / "per_class.csv", per_class)
             if self._interference:
                 write_atomically(self.out / "interference.npz", self._write_interference)
+            if self.log is not None:
+                self.log(self.run())
             if self._entered not in (None, os.getpid()):
                 self.finish()  # forked, this process ends without leaving the context
         return row
@@ -299,6 +310,19 @@ class Recorder:
             )
         wanted = positive.float()
         return found, wanted if known is None else wanted.masked_fill(~known, math.nan)
+
+    def add_history(self, split: str, logits: ArrayLike, targets: ArrayLike) -> None:
+        """Record the logits of a split's images after the last epoch; see Run.score_history.
+
+        Args:
+            split: train, val or test.
+            logits: ``(N, C)``.
+            targets: ``(N, C)`` of 0 and 1, NaN where unknown.
+        """
+        z, y = (torch.as_tensor(x).detach().cpu().float().numpy() for x in (logits, targets))
+        ids = self.images.get(split, (range(len(z)), []))[0]
+        if self.ranks.is_main:
+            add_epoch(self.out, self.epochs, split, z, y, ids, self.labels.class_names)
 
     @property
     def epochs(self) -> int:

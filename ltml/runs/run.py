@@ -16,6 +16,7 @@ from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json
 from ltml.core.labels import BOUNDS, GROUPS
 from ltml.core.options import choose
+from ltml.runs.history import ScoreHistory, read_history
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.scores import SPLITS, Scores, find_mistakes, read_scores
 
@@ -217,6 +218,17 @@ class Run:
         else:
             remedy = "train again, with scores= and targets= in the last recorder.epoch"
         return read_scores(self.path, split, remedy=remedy)
+
+    def score_history(self, split: str = "train") -> ScoreHistory:
+        """Return each image's logits after every epoch, of a run with ``record_scores``.
+
+        Args:
+            split: train, val or test; the latter two in the epochs that scored them.
+
+        Raises:
+            InputError: if the run has none of that split.
+        """
+        return read_history(self.path, split)
 
     def mistakes(
         self,

@@ -34,6 +34,7 @@ from ltml.runs.checkpoint import (
     save_checkpoint,
     save_torch,
 )
+from ltml.runs.logs import make_log
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.recorder import Recorder, check_folder, claimed, counts_of
 from ltml.runs.run import Run, read_config
@@ -66,6 +67,7 @@ def fit(
     progress: bool = True,
     on_epoch: Callable[[Run], None] | None = None,
     save_minutes: float = 5.0,
+    log: str | None = None,
 ) -> Run:
     """Train by a recipe, and leave a run in a folder.
 
@@ -81,6 +83,7 @@ def fit(
         progress: show progress bars.
         on_epoch: called after every epoch with the run so far, whose summary is still empty.
         save_minutes: longest time between checkpoints; one is saved after every epoch anyway.
+        log: also write each epoch to tensorboard, wandb or mlflow; see :mod:`ltml.runs.logs`.
 
     Raises:
         InputError: if the recipe or the data cannot be used, or ``out`` holds another run, and
@@ -110,6 +113,7 @@ def fit(
     copies = _copies(recipe, data, ranks)
     recipe, data = _frozen(recipe, data, progress and ranks.is_main)
     training = Training(completed(recipe, data.train), data, out, ranks, progress, copies)
+    training.recorder.log = make_log(log) if log and ranks.is_main else None
     with claimed(out) if ranks.is_main else nullcontext():
         if ranks.is_main:
             training.recorder.begin()
@@ -460,6 +464,13 @@ class Training:
             **{f"{k}targets": splits[k].labels.dense() for k in splits if f"{k}scores" in found},
             logits=True,
         )
+        if recipe.record_scores:
+            (own,) = evaluate(self.model, self.train, ranks=self.ranks)
+            self.recorder.add_history("train", own, self.data.train.labels.dense())
+            for key, name in (("", "test"), ("val_", "val")):
+                if f"{key}scores" in found:
+                    scores = found[f"{key}scores"]
+                    self.recorder.add_history(name, scores, splits[key].labels.dense())
         if last and self.kept and not recipe.refit:  # the last epoch's are of another model
             (scores,) = evaluate(self.model, self.val, ranks=self.ranks)
             self.recorder.keep_scores("val", scores, self.data.val.labels.dense())
