@@ -244,7 +244,7 @@ class _Folder:
         frame = self._opened(path)
         try:
             table, labels, plan = read(
-                frame, self.class_names, self.options, finder=self.finder, near=path.parent,
+                frame, self.class_names, self._learned(), finder=self.finder, near=path.parent,
                 plan=self.plan,
             )  # fmt: skip
         except InputError as error:
@@ -260,6 +260,15 @@ class _Folder:
         self.plans[path.relative_to(self.root).as_posix() if path.is_relative_to(self.root)
                    else str(path)] = plan  # fmt: skip
         return split
+
+    def _learned(self) -> ReadingOptions:
+        """What values mean in the training table, they mean in the others."""
+        known = {}
+        for plan in self.plans.values():
+            known |= {k or "blank": v for k, v in plan.values.items() if "," not in k}
+        said = ",".join(f"{key}={state}" for key, state in known.items())
+        given = self.options.values
+        return replace(self.options, values=f"{given or ''},{said}") if said else self.options
 
     def _with_images(self, table: Table, labels, path: Path, split: str | None) -> Split:
         files = self.finder.find(
