@@ -55,8 +55,8 @@ class Recipe:
     allow_leaks: bool = False
     """Train and test although images are in two splits, which is an error otherwise."""
     unknown: Literal["ignore", "negative"] = "ignore"
-    """Training labels that are unknown: ignore (no loss, no gradient) or negative (taken as absent,
-    better where unlabelled mostly means absent); scores are over known labels either way."""
+    """Training labels that are unknown: ignore (no loss, no gradient) or negative (taken as
+    absent); scores are over known labels either way."""
     sampler: str = "uniform"
     """How images are sampled: uniform, class-aware, group or group-late."""
     sampler_options: dict = field(default_factory=dict)
