@@ -130,6 +130,8 @@ class _Folder:
             names = [line.strip() for line in lines_of(read_text(self.listing).rstrip())]
             self.class_names = check_class_names(names, where=str(self.listing))
         paths = {kind: _find_table(self.root, name) for kind, name in self.names.items()}
+        # One table that was named for several splits: whether that may be is asked of a training.
+        same = len(paths) > 1 and len(set(self.names.values())) == 1 and all(paths.values())
         if paths["train"] is None:
             paths = self._one_for_all(paths)
         elif paths.get("test", "") is None and self._names_splits(paths["train"]):
@@ -137,7 +139,7 @@ class _Folder:
         elif paths.get("test", "") is None and not self.given["test"]:
             del paths["test"]
         files = set(paths.values())
-        if len(files) == 1 and len(paths) > 1:
+        if len(files) == 1 and len(paths) > 1 and not same:
             splits = self._split_rows(paths["train"], self._opened(paths["train"]))
         else:
             splits = {}
