@@ -28,8 +28,7 @@ class Head(nn.Module):
     def _scaled(self, feature_map: Tensor) -> Tensor:
         if not self.normalize:
             return feature_map
-        length = feature_map.mean((2, 3), keepdim=True).norm(dim=1, keepdim=True)
-        return feature_map / length.clamp(min=1e-12)  # a map of zeros has none
+        return feature_map / feature_map.mean((2, 3), keepdim=True).norm(dim=1, keepdim=True)
 
 
 class PooledLinear(Head):

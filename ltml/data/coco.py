@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json, read_list
-from ltml.data.layouts import Part, Reading, Tree, json_keys, layout, split_name
+from ltml.data.layouts import Part, Reading, Tree, by_split, json_keys, layout
 from ltml.data.splits import LongTailData, Rows, find_list, is_file
 
 _FIELDS = {  # and their types; those of _UNIQUE identify an entry
@@ -44,17 +44,14 @@ def _kind_of(path: Path) -> str | None:
 
 def _files(tree: Tree) -> dict[str, Path]:
     """Split -> instances file, whatever it is called."""
-    found: dict[str, list[Path]] = {}
+    named, others = {}, []
     for path in tree.match("*.json", "*/*.json", "*/*/*.json"):
         name = _INSTANCES.fullmatch(path.name)
-        if name or (not _OTHER.match(path.name) and json_keys(path, _FIELDS)):
-            split = name[1] if name else split_name(path, tree.root)
-            found.setdefault(split, []).append(path)
-    for split, paths in found.items():
-        if len(paths) > 1:
-            both = f"{paths[0]} and {paths[1]}"
-            raise InputError(f"{both} are both of split {quote(split)}; move one of them away")
-    return {split: path for split, (path,) in found.items()}
+        if name and name[1] not in named:
+            named[name[1]] = path
+        elif name or (not _OTHER.match(path.name) and json_keys(path, _FIELDS)):
+            others.append(path)
+    return by_split(others, tree.root, named)
 
 
 @layout("coco")

@@ -51,7 +51,7 @@ def load(tree: Tree, *, kinds: Kinds | None = None) -> Reading:
         )
     names: dict[str, None] = {}
     parts: dict[str, Part] = {}
-    for name, path in by_split(found, tree.root, "exports").items():
+    for name, path in by_split(found, tree.root).items():
         root = parse(path, limit=_LIMIT)
         if root.findall("track"):
             raise InputError(f"{path} is of a video; export the task as CVAT for images 1.1")

@@ -42,7 +42,7 @@ def load(tree: Tree, *, kinds: Kinds | None = None) -> Reading:
     if not found:
         raise InputError(f"{tree.root} has no annotations/SUBSET.json; give the data set's folder")
     read, names = {}, {}
-    for subset, path in by_split(found, tree.root, "items").items():
+    for subset, path in by_split(found, tree.root).items():
         content = read_json(path, limit=_LIMIT, drop=_MASKS)
         classes, rows = _read(path, content)
         names.update(dict.fromkeys(classes))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json
-from ltml.data.layouts import Part, Reading, Tree, by_split, json_keys, kind_of, layout
+from ltml.data.layouts import Part, Reading, Tree, by_split, json_keys, layout
+from ltml.data.splits import kind_of
 
 _LIMIT = 2**30
 _MASKS = ("mask", "points", "map")
@@ -50,7 +51,7 @@ def load(tree: Tree, *, field: str | None = None) -> Reading:
             " as FiftyOneImageClassificationDataset"
         )
     parts, classes = {}, {}
-    for split, path in by_split(found, tree.root, "labels").items():
+    for split, path in by_split(found, tree.root).items():
         content = read_json(path, limit=_LIMIT, drop=_MASKS)
         if not isinstance(content, dict):
             raise InputError(f"{path} is not FiftyOne's; export the data set again")

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.data.image import IMAGE_SUFFIXES
+from ltml.data.splits import kind_of
 
 # What a name may end with besides: of the originals that images were made from.
 _ENDINGS = IMAGE_SUFFIXES | {".dcm", ".dicom"}
@@ -22,8 +23,9 @@ class Finder:
     A name may be a path from the root or from the table's own folder, an absolute path of this or
     of another machine, an address, a bare file name, or an id without extension. The longest tail
     that a file's path has in common with it decides, then the extension, then the table's own
-    folder; where two files still fit, nothing is guessed. The folder is read once, when the first
-    name is not simply a path of a file.
+    folder, then a folder that names the split (``test/``, or ``Testing/`` for ``test``); where two
+    files still fit, nothing is guessed. The folder is read once, when the first name is not simply
+    a path of a file.
 
     Args:
         root: folder of the images; hidden files and folders below it are passed over.
@@ -132,7 +134,7 @@ class Finder:
         Args:
             names: what the images are called.
             near: the table's own folder, whose files are preferred.
-            split: name of the split, for the pattern.
+            split: name of the split, for the pattern, and for folders that name its kind.
             place: what messages call the row of a name, such as ``"train.csv, line 3"``.
 
         Raises:
@@ -259,6 +261,14 @@ class Finder:
                 best, most = [file], score
             elif score == most:
                 best.append(file)
+        if len(best) > 1 and split:
+            kind = kind_of(split)
+            own = [
+                file
+                for file in best
+                if any(f == split or (kind and kind_of(f) == kind) for f in file.split("/")[:-1])
+            ]
+            best = own or best
         return best
 
     def _say_missing(self, names, missing, place, near, split) -> str:

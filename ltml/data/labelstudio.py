@@ -87,7 +87,7 @@ def load(
             f"{tree.root} has no export of Label Studio; export it as JSON, JSON-MIN or CSV"
         )
     parts = {}
-    for split, path in by_split(found, tree.root, "exports").items():
+    for split, path in by_split(found, tree.root).items():
         if found[path] == "JSON":
             tasks = _read_json(path)
         else:

@@ -22,17 +22,11 @@ from ltml.core.labels import LabelMatrix
 from ltml.core.options import Bounds, check_options
 from ltml.data.finder import IMAGE_SUFFIXES, Finder
 from ltml.data.holdout import holdout_split
-from ltml.data.splits import LongTailData, Split, is_file
+from ltml.data.splits import LongTailData, Split, is_file, kind_of
 
 _LOG = logging.getLogger(__name__)
 _TABLES = ("csv", "tsv", "csv.gz", "tsv.gz", "xlsx", "parquet", "jsonl")
 _DEPTH = 3  # folders below the root in which files of labels are looked for
-_KINDS = {  # of splits, by the words that name them
-    "train": {"train", "training", "trn", "trainset", "tr"},
-    "val": {"val", "valid", "validation", "dev", "minival", "eval"},
-    "test": {"test", "testing", "tst", "testset"},
-}
-_WORD = re.compile(r"[a-z]+")
 
 
 @dataclass
@@ -141,13 +135,6 @@ def head_of(path: Path, size: int = 2**16) -> str:
         return ""
 
 
-def kind_of(split: str) -> str | None:
-    """``"train"``, ``"val"`` or ``"test"``, as a name such as ``train2017`` says, else None."""
-    words = set(_WORD.findall(split.lower()))
-    kinds = [kind for kind, names in _KINDS.items() if names & words]
-    return kinds[0] if len(kinds) == 1 else None
-
-
 def split_name(path: Path, root: Path) -> str:
     """Name of the split that a file of labels holds: a word of its name, or its folder's name."""
     stem = path.name.split(".")[0] if path.name[0] != "_" else ""
@@ -162,21 +149,30 @@ def split_name(path: Path, root: Path) -> str:
     return re.sub("^(instances|annotations|labels)[_.-]", "", stem) or path.parent.name
 
 
-def by_split(paths: Iterable[Path], root: Path, what: str) -> dict[str, Path]:
-    """Name -> file of each split.
+def by_split(
+    paths: Iterable[Path], root: Path, named: Mapping[str, Path] | None = None
+) -> dict[str, Path]:
+    """Name -> file of each split; files that would share a name go by their own.
 
-    Raises:
-        InputError: if two files are of one split.
+    Args:
+        paths: files of labels.
+        root: folder of the data set.
+        named: files that say their split in full, whose names no other file takes.
     """
-    found: dict[str, Path] = {}
+    short: dict[str, list[Path]] = {}
+    stems: Counter = Counter()
     for path in paths:
-        name = split_name(path, root)
-        if name in found:
-            raise InputError(
-                f"{found[name]} and {path} are both {what} of split {quote(name)}; move one of "
-                "them away, or rename it"
-            )
-        found[name] = path
+        short.setdefault(split_name(path, root), []).append(path)
+        stems[path.stem] += 1
+    found = dict(named or {})
+    for name, files in short.items():
+        if len(files) == 1 and name not in found:
+            found[name] = files[0]
+            continue
+        for path in files:
+            alone = stems[path.stem] == 1 and path.stem not in found
+            whole = path.relative_to(root).with_suffix("").as_posix()
+            found[path.stem if alone else whole] = path
     return found
 
 
@@ -200,18 +196,19 @@ def choose_splits(
                 f"split {quote(given)} ({option}) is not in {where}{hint}; there are {there}"
             )
 
-    def only(kind: str) -> str | None:
-        found = [name for name in names if kind_of(name) == kind and name != train]
+    def only(kind: str, role: str) -> str | None:
+        taken = {train, val if role == "test" else None}
+        found = [name for name in names if kind_of(name) == kind and name not in taken]
         if len(found) > 1:
             raise InputError(
-                f"{where} has several splits that may be the {kind} split: {', '.join(found)}; "
-                f"choose with --{kind}-split, in Python {kind}_split="
+                f"{where} has several splits that may be the {role} split: {', '.join(found)}; "
+                f"choose with --{role}-split, in Python {role}_split="
             )
         return found[0] if found else None
 
     if train is None:
         one = len(names) == 1 and kind_of(names[0]) in (None, "train")
-        train = names[0] if one else only("train")
+        train = names[0] if one else only("train", "train")
         if train is None and len(names) == 1:
             raise InputError(
                 f"{where} has only the split {there}; train on a part of it and test on the rest "
@@ -223,11 +220,11 @@ def choose_splits(
                 "Python train_split= and test_split="
             )
     if test is None:
-        test = only("test")
+        test = only("test", "test")
         if test is not None and val is None:
-            val = only("val")
-        elif test is None and val != only("val"):
-            test = only("val")
+            val = only("val", "val")
+        elif test is None:
+            test = only("val", "test")
     if test is None and len(names) > 1 and val is None:
         raise InputError(
             f"{where} has the splits {there}; choose the one to test on with --test-split, in "
@@ -319,7 +316,7 @@ def assemble(
     finder, splits, notes = Finder(tree.root, pattern=image_pattern), {}, []
     for role, split in zip(("train", "test", "val"), chosen, strict=True):
         if split is not None:
-            splits[role], skipped = _split(parts[split], kind_of(split), classes, finder, missing)
+            splits[role], skipped = _split(parts[split], split, classes, finder, missing)
             notes += [f"{skipped:,} images of {split} left out, whose files are missing"] * (
                 skipped > 0
             )
@@ -343,9 +340,9 @@ def assemble(
 
 
 def _split(
-    part: Part, kind: str | None, classes: tuple | None, finder: Finder, missing: str
+    part: Part, name: str, classes: tuple | None, finder: Finder, missing: str
 ) -> tuple[Split, int]:
-    paths = _find(part, kind, finder, optional=missing == "skip")
+    paths = _find(part, name, finder, optional=missing == "skip")
     here = [i for i, path in enumerate(paths) if path is not None]
     skipped = len(paths) - len(here)
     if skipped:
@@ -397,7 +394,7 @@ def _say(how: str, data: LongTailData, notes: list[str]) -> None:
     _LOG.info("read as %s; %d classes; %s", how, len(data.class_names), text)
 
 
-def _find(part: Part, kind: str | None, finder: Finder, optional: bool) -> list[Path | None]:
+def _find(part: Part, split: str, finder: Finder, optional: bool) -> list[Path | None]:
     """Find the files of a part's images; None for those without one, if they are optional.
 
     Raises:
@@ -412,6 +409,7 @@ def _find(part: Part, kind: str | None, finder: Finder, optional: bool) -> list[
     found = finder.find(
         [names[i] for i in here],
         near=near,
+        split=split,
         place=lambda row: f"{part.source}, {part.entry(here[row])}",
     )
     paths: list[Path | None] = [None] * len(names)
@@ -423,7 +421,7 @@ def _find(part: Part, kind: str | None, finder: Finder, optional: bool) -> list[
     for i in here:
         folder = os.path.dirname(paths[i] or "")  # noqa: PTH120 - a million times
         if folder not in strange:
-            strange[folder] = _other_splits(kind, Path(folder), finder.root)
+            strange[folder] = _other_splits(kind_of(split), Path(folder), finder.root)
         if strange[folder] and not any(part in names[i] for part in strange[folder]):
             astray.append(i)
     if len(astray) < len(here):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, lines_of, quote, read_text
-from ltml.data.layouts import Part, Reading, Tree, by_split, head_of, kind_of, layout
+from ltml.data.layouts import Part, Reading, Tree, by_split, head_of, layout
+from ltml.data.splits import kind_of
 
 _LIMIT = 2**30
 _LINE = re.compile(
@@ -61,7 +62,7 @@ def load(tree: Tree, *, classes: str | Sequence[str] | None = None) -> Reading:
             f"{tree.root} has no list whose lines are a path and its labels, such as "
             "photos/1.jpg<TAB>0,1,0"
         )
-    read = {split: _read(path) for split, path in by_split(found, tree.root, "lists").items()}
+    read = {split: _read(path) for split, path in by_split(found, tree.root).items()}
     rows = [row for _, _, rows in read.values() for row in rows]
     lengths, values = {len(row) for row in rows}, {value for row in rows for value in row}
     # Vectors repeat 0 or 1 in a line, as indices never do.

@@ -17,6 +17,7 @@ from ltml.core.files import quote
 from ltml.core.labels import LabelMatrix
 from ltml.data import cells as reading
 from ltml.data.cells import is_nothing, nearest
+from ltml.data.splits import kind_of
 from ltml.data.tables import Frame, Table, is_file_name, is_image_name, plain
 
 _LOG = logging.getLogger(__name__)
@@ -53,11 +54,6 @@ _DOUBTFUL = re.compile("male|female|sex|gender|smoker|patientsex|is[a-z]+ed|revi
 _SUMMARY = re.compile(".*(risk|any|abnormal|overall|patholog).*|disease|positive|sick|anomaly")
 NEGATIVE = re.compile("nofindings?|normal|healthy|negative|nolabel|background|nothing|nodisease")
 
-_KINDS = {
-    "train": {"train", "training", "trn", "tr", "trainset", "trainval", "learn"},
-    "val": {"val", "valid", "validation", "dev", "development", "valset"},
-    "test": {"test", "testing", "tst", "te", "testset", "eval", "evaluation", "holdout"},
-}
 _ONE = {"1", "true", "yes", "y", "present", "positive", "pos"}
 _ZERO = {"0", "false", "no", "n", "absent", "negative", "neg"}
 _UNKNOWN = {"unknown", "unk", "uncertain", "unsure", "?", "u", "not sure", "maybe", "not mentioned"}
@@ -303,7 +299,7 @@ def meaning_of(value: str, given: list[tuple[str, int]]) -> int | None:
 def split_kind(value: str) -> str | None:
     """Which split a value or a file name stands for: ``"train"``, ``"val"``, ``"test"``."""
     word = plain(value)
-    return next((kind for kind, words in _KINDS.items() if word in words), None)
+    return "train" if word in ("trainval", "learn") else kind_of(word) if word.isalpha() else None
 
 
 # --- what a column holds ----------------------------------------------------------------------

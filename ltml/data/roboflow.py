@@ -35,7 +35,7 @@ def load(tree: Tree) -> Reading:
             f"{tree.root} has no _classes.csv; give the folder of a multi-label CSV export"
         )
     classes, parts = None, {}
-    for split, path in by_split(found, tree.root, "tables").items():
+    for split, path in by_split(found, tree.root).items():
         names, parts[split] = _read(path)
         if classes is not None and sorted(names) != sorted(classes):
             differ = ", ".join(map(quote, sorted(set(names) ^ set(classes))[:10]))

@@ -337,7 +337,7 @@ class Run:
         images,
         *,
         device: str = "auto",
-        batch_size: int | None = None,
+        batch_size: int = 64,
         progress: bool = True,
     ) -> pd.DataFrame:
         """Return each image's probability of each class.
@@ -347,7 +347,7 @@ class Run:
                 tensor (see :mod:`ltml.data.image`); or several of them; or a
                 :class:`~ltml.Split`.
             device: auto (cuda, else mps, else cpu), or a torch device.
-            batch_size: images at a time. Default: by the memory that they take in the network.
+            batch_size: images at a time.
             progress: show a progress bar.
 
         Returns:

@@ -84,7 +84,7 @@ def patterns(message):
     ("files", "names", "wanted"),
     [
         (["im/7.jpg", "im/7.png", "im/8.jpg"], ["7"], "im/{}.jpg"),
-        (["train/7.jpg", "test/7.jpg"], ["7.jpg"], "{split}/{}.jpg"),
+        (["train/a/7.jpg", "train/b/7.jpg"], ["7.jpg"], "{split}/a/{}.jpg"),
         (["jpg/train_7.jpg", "tif/train_7.tif"], ["train_7"], "jpg/{}.jpg"),
         (["train/ab_red.png", "train/ab_green.png"], ["ab"], "train/{}_green.png"),
         (["img/prefix_ab.png"], ["ab"], "img/prefix_{}.png"),
@@ -101,6 +101,17 @@ def test_two_files_are_asked_about_and_every_offered_pattern_answers(
     for pattern in offered:
         found = Finder(tmp_path, pattern=pattern).find(names, split="train")
         assert found[0].relative_to(tmp_path).as_posix() in files
+
+
+@pytest.mark.parametrize("split", ["train", "RFMiD_Training_Labels", "north", "validate", None])
+def test_a_folder_that_names_the_split_decides(tmp_path, split):
+    tree(tmp_path, "Training/1.png", "Test/1.png", "val2017/1.png", "north/1.png")
+    finder = Finder(tmp_path)
+    if split is None:
+        assert len(patterns(ask(finder, ["1"]))) == 4
+        return
+    folder = {"north": "north", "validate": "val2017"}.get(split, "Training")
+    assert finder.find(["1"], split=split) == [tmp_path / folder / "1.png"]
 
 
 def test_what_is_there_is_said_where_nothing_fits(tmp_path):

@@ -155,9 +155,25 @@ def test_two_training_splits_are_asked_about(root):
     message = refusal("coco", root)
     assert "several splits that may be the train split: train, train2014" in message
     assert len(load("coco", root=root, train_split="train2014").train) == 5
-    shutil.copy(root / "annotations/photos-train.json", root / "annotations/a_train.json")
+
+
+def test_files_of_one_split_go_by_their_own_names(root):
+    coco_plain(root)
+    for name in ("lvis_v1_train", "old/lvis_v1_train", "instances_val", "instances_raw_val"):
+        path = root / f"annotations/{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(root / f"annotations/photos-{'val' if 'val' in name else 'train'}.json", path)
+    edit(root / "annotations/instances_val.json", lambda d: d["categories"].reverse())
     message = refusal("coco", root)
-    assert "are both of split 'train'; move one of them away" in message
+    names = "annotations/lvis_v1_train, annotations/old/lvis_v1_train, photos-train"
+    assert f"may be the train split: {names}; choose with --train-split" in message
+    message = refusal("coco", root, train_split="photos-train")
+    assert "may be the val split: raw_val, val, photos-val; choose with --val-split" in message
+    (root / "annotations/photos-test.json").unlink()
+    message = refusal("coco", root, train_split="photos-train")  # it is a split to test on then
+    assert "may be the test split: raw_val, val, photos-val; choose with --test-split" in message
+    data = load("coco", root=root, train_split="annotations/old/lvis_v1_train", test_split="val")
+    assert (len(data.train), len(data.test)) == (5, 2)  # by its whole name before all others
 
 
 def test_a_part_is_held_out_of_an_only_split(root):
