@@ -46,6 +46,7 @@ def picture(figure: go.Figure) -> str:
 def _panel(fig, ax, axis, traces: list, figure: go.Figure) -> None:
     order = figure.layout.xaxis.categoryarray
     place = {name: i for i, name in enumerate(order)} if order is not None else {}
+    stacked = 0.0  # how high the bars are so far
     for trace in traces:
         if trace.type == "heatmap":
             z = np.asarray(trace.z, dtype=float)
@@ -62,7 +63,9 @@ def _panel(fig, ax, axis, traces: list, figure: go.Figure) -> None:
             continue
         x = [place.get(value, value) for value in trace.x]
         if trace.type == "bar":
-            ax.bar(x, trace.y, label=trace.name, color=trace.marker.color, alpha=0.8)
+            height = np.asarray(trace.y, dtype=float)
+            ax.bar(x, height, bottom=stacked, label=trace.name, color=trace.marker.color)
+            stacked = stacked + height * (figure.layout.barmode == "stack")
             continue
         symbol = str(trace.marker.symbol or "circle")
         shown = {"color": trace.marker.color or trace.line.color, "label": trace.name}
@@ -76,6 +79,7 @@ def _panel(fig, ax, axis, traces: list, figure: go.Figure) -> None:
         ax.set_xlim(-0.6, len(order) - 0.4)
     if axis.type == "log":
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
     ax.set(ylabel=(axis.title.text or "").replace("<br>", " "))
     ax.set(xlabel=figure.layout.xaxis.title.text or "")
     if 1 < len({t.name for t in traces}) <= 12:

@@ -36,6 +36,8 @@ class Explorer(ipywidgets.VBox):
         rows: names of the controls, row by row.
         problems: sentences that stay above the figure, such as which runs cannot be read.
         below: more widgets under it.
+        said_first: whether the sentence stands above the figure; else below, where it can change
+            its length without moving the figure.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Explorer(ipywidgets.VBox):
         rows: Sequence[Sequence[str]],
         problems: Sequence[str] = (),
         below: Sequence[ipywidgets.Widget] = (),
+        said_first: bool = False,
     ):
+        self._said_first = said_first
         self.draw, self.controls, self.below, self.said = draw, dict(controls), tuple(below), ""
         self.figure, self.text, self._drawn = None, ipywidgets.HTML(), None
         wrap = ipywidgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
@@ -71,7 +75,8 @@ class Explorer(ipywidgets.VBox):
             return
         self.text.value = _paragraph(self.said)
         self._show(figure)
-        self.children = (*self._above, self.figure, self.text, *self.below)
+        shown = (self.text, self.figure) if self._said_first else (self.figure, self.text)
+        self.children = (*self._above, *shown, *self.below)
 
     def _ipython_display_(self, **_) -> None:
         """Show the explorer; and a picture, for a saved notebook that is opened without a kernel.

@@ -88,7 +88,7 @@ def explore_heads(bank: Bank, *, steps: int = 300, seed: int = 0) -> Explorer:
         return live.group_map(frame), captions.group_map(frame)
 
     rows = [["sampler", "loss", "strength"], ["head", "alpha", "lr"]]
-    explorer = Explorer(draw, controls, rows=rows)
+    explorer = Explorer(draw, controls, rows=rows, said_first=True)
     # Made after the first, so that it is redrawn after it, with the new training among the others.
     explorer.results = Explorer(draw_results, controls, rows=[])
     explorer.below = (explorer.results,)
