@@ -51,6 +51,9 @@ class Fitted(ConstrainedLayoutEngine):
 
     def execute(self, fig: Figure) -> None:
         """Lay out ``fig``."""
+        for ax in fig.axes:  # a title beyond the figure's edge would leave the axes no width
+            for title in (ax.title, ax._left_title, ax._right_title):
+                self._break(title, 0.8 * fig.bbox.width, False)
         super().execute(fig)
         before = None
         for _ in range(3):  # what is broken or left out makes room, or takes it

@@ -382,7 +382,8 @@ def test_a_saved_notebook_keeps_a_picture():
     widget, still = shown
     assert "application/vnd.jupyter.widget-view+json" in widget
     data = still.data.split("base64,")[1].split('"')[0]
-    picture = np.asarray(Image.open(BytesIO(base64.b64decode(data))).convert("L"))
+    with Image.open(BytesIO(base64.b64decode(data))) as image:
+        picture = np.asarray(image.convert("L"))
     assert picture.shape[1] == 810
     assert picture.std() > 5
     assert "umbrella gets most gradient" in still.data
