@@ -35,21 +35,25 @@ CELL = ["data", "unknown", "classifier", "treatment"]
 
 def features(name: str, recipe: Recipe, data: LongTailData, folder: Path) -> Bank:
     """The pooled features of a data set, from the folder if they are there."""
-    path = folder / f"{name}.pt"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        pooled = ltml.bank(recipe, data).pooled
-        torch.save({key: split.images for key, split in pooled.splits.items()}, path)
-    images = torch.load(path, weights_only=True)
-    splits = {
-        key: Split(images[key], split.labels, split.ids) for key, split in data.splits.items()
-    }
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = {}
+    for key, split in data.splits.items():
+        path = folder / f"{name}-{key}.pt"
+        if not path.exists():
+            few = split.subset(
+                split.labels.holding(range(split.labels.num_classes)).nonzero()[0][:1]
+            )
+            part = LongTailData(name, **({"train": few, "test": few} | {key: split}))
+            torch.save(getattr(ltml.bank(recipe, part).pooled, key).images, path)
+        splits[key] = Split(torch.load(path, weights_only=True), split.labels, split.ids)
     return Bank(name, **splits)
 
 
 def photos(root: str, recipe: Recipe, folder: Path) -> dict[str, Bank]:
     """The VOC-LT proxy with some of its labels unknown, by their fraction and a seed."""
-    whole = features("voc_lt_proxy", recipe, ltml.load("folder", root=root), folder)
+    whole = features(
+        "voc_lt_proxy", recipe, ltml.load("folder", root=root, val_split="val"), folder
+    )
     Y, found = whole.train.labels, {"0 %": whole}
     for percent, seed in product((50, 70, 90), range(SEEDS)):
         hidden = np.random.default_rng(seed).random(Y.shape) < percent / 100
@@ -63,10 +67,11 @@ def photos(root: str, recipe: Recipe, folder: Path) -> dict[str, Bank]:
 
 def clothes(root: str, recipe: Recipe, folder: Path) -> dict[str, Bank]:
     """Photos of clothes; what was not mentioned of the second half of the training is unknown."""
-    whole = features("fashion", recipe, ltml.load("folder", root=root), folder)
-    more = features(
-        "fashion-image", recipe, ltml.load("folder", root=root, train_split="image"), folder
-    )
+    recipe = replace(recipe, augment="none")
+    whole = features("fashion", recipe, ltml.load("folder", root=root, val_split="val"), folder)
+    image = ltml.load("folder", root=root, train_split="image")
+    few = image.test.subset(range(8))  # the whole is that of the other half
+    more = features("fashion-image", recipe, replace(image, val=None, test=few), folder)
     ours, theirs = whole.train.labels, more.train.labels
     dense = torch.cat([ours.dense(), theirs.dense()]).float().numpy()
     dense[len(ours) :][dense[len(ours) :] == 0] = np.nan
@@ -121,6 +126,7 @@ def main() -> None:
         parser.add_argument(name)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--only", default="", help="classifiers to measure, such as bce,dgb")
+    parser.add_argument("--data", default="", help="part of the name of the data set to measure")
     options = parser.parse_args()
     logging.getLogger("ltml").setLevel(logging.ERROR)
     recipe = Recipe(
@@ -132,9 +138,10 @@ def main() -> None:
         augment="light",
     )
     sets = {
-        "VOC-LT proxy": photos(options.voc, recipe, options.features),
-        "clothes": clothes(options.fashion, recipe, options.features),
+        "VOC-LT proxy": lambda: photos(options.voc, recipe, options.features),
+        "clothes": lambda: clothes(options.fashion, recipe, options.features),
     }
+    sets = {name: load() for name, load in sets.items() if options.data in name}
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     done = {tuple(str(row[name]) for name in (*CELL, "seed", "rate")) for row in rows}
     wanted = set(filter(None, options.only.split(","))) or {"closed form", "bce", "dgb"}

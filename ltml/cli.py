@@ -702,7 +702,7 @@ def check(
         full: name everything that is missing or wrong in a benchmark, not the first ten of a kind.
         quiet: no progress bars.
     """
-    from ltml.data import fetch
+    from ltml.data import fetch, leaks
     from ltml.data import load as load_data
 
     if data in fetch.BENCHMARKS:
@@ -713,6 +713,8 @@ def check(
     found = load_data(data, root=root, **data_options, **tables.as_dict(), **given)
     for name, split in found.splits.items():
         print(f"{name}: {split!r}")
+    copies = leaks.find_copies({name: split.files for name, split in found.splits.items()})
+    leaks.report(found, copies, allow=False)
 
 
 def draw(runs: list[Run], out: Path, *, overwrite: bool = True) -> Path:

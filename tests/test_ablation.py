@@ -122,6 +122,31 @@ def test_each_part_takes_the_options_it_has():
         )
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({"loss_options": {"strength": 0.3}}, {}),
+        ({}, {"loss_options": {"strength": 0.3}}),
+        ({"head_options": {"tau": 2}}, {"head_options": {"kappa": 0.5}}),
+        ({"data_options": {"seed": 1}}, {}),
+        ({}, {"data_options": {"seed": 1}}),
+    ],
+)
+def test_rows_of_other_options_are_refused_either_way(before, now, tmp_path, monkeypatch):
+    def recipe(options):
+        return Recipe(**{"sampler": "group", "loss": "dgb", "diversity": "dem"} | options)
+
+    (tmp_path / "summary.json").touch()
+    run = type("Run", (), {"recipe": {}})
+    monkeypatch.setattr(ablation.Run, "load", lambda folder: run)
+    run.recipe = vars(recipe(before))
+    with pytest.raises(InputError, match="was trained with"):
+        ablation._finished(tmp_path, recipe(now))
+    said = {"loss_options": {"strength": 0.5}, "head_options": {"tau": 8}}
+    run.recipe = vars(recipe({}))
+    assert ablation._finished(tmp_path, recipe(said))  # the defaults
+
+
 def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"only 'odd/\*/\*' matches no cell.*class-aware"):
         ablation.cells(only=["odd/*/*"])

@@ -105,3 +105,12 @@ def test_each_head_shows_its_options_and_fuses_by_them_alone(x, name, options):
     head = build(HEADS[name], "head", {}, in_channels=6, num_classes=5)
     fused = head.train()(x)
     assert torch.allclose(fused, head.eval()(x), atol=1e-6) == (name != "dem")
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_map_of_zeros_is_finite(name):
+    head = build(HEADS[name], "head", {}, in_channels=6, num_classes=5)
+    head.normalize = True
+    zeros = torch.zeros(2, 6, 3, 3)
+    assert head(zeros).isfinite().all()
+    assert head.features(zeros).isfinite().all()

@@ -2,8 +2,12 @@
 
 import ctypes
 import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -25,24 +29,50 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(
             f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); give auto or cpu"
         ) from error
-    if device.type == "cpu":
-        _keep_memory()
     return device
 
 
-@cache
-def _keep_memory() -> None:
-    """Have the C library reuse large blocks of memory.
+_KEEPERS, _LOCK = Counter(), Lock()
+
+
+@contextmanager
+def kept_memory(device: torch.device) -> Iterator[None]:
+    """Have the C library reuse large blocks of memory for a while, on a CPU.
 
     By default glibc gives them back to the system after every operation, and to fetch and clear
-    them anew takes as long as the convolutions do.
+    them anew takes as long as the convolutions do. Afterwards what is free goes back.
     """
+    libc = _glibc() if device.type == "cpu" else None
+    if libc is None:
+        yield
+        return
+    with _LOCK:
+        _KEEPERS["now"] += 1
+        libc.mallopt(_MMAP_MAX, 0)  # no block is a mapping of its own
+        libc.mallopt(_TRIM_THRESHOLD, 2**29)  # bytes that may lie free at the end
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _KEEPERS["now"] -= 1
+            if not _KEEPERS["now"]:
+                # glibc moves its thresholds until they are set; these are where it ends.
+                libc.mallopt(_MMAP_MAX, 2**16)
+                libc.mallopt(_MMAP_THRESHOLD, 2**25)
+                libc.mallopt(_TRIM_THRESHOLD, 2**26)
+                libc.malloc_trim(0)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
     try:
         libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # not Linux, or another C library
-        return
-    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own
-    libc.mallopt(-1, 2**29)  # M_TRIM_THRESHOLD: bytes that may lie free at the end
+        return libc if libc.mallopt and libc.malloc_trim else None
+    except (OSError, AttributeError):  # not Linux, or another C library
+        return None
 
 
 def device_name(device: torch.device) -> str:

@@ -53,13 +53,19 @@ class EntrySet:
 
     def within(self, pattern: csr_array) -> csr_array:
         """Entries of a pattern that are in the set."""
-        inside = pattern * self.listed
-        return _ones(pattern - inside) if self.inverted else inside
+        parts = []
+        for rows in _blocks(pattern.shape, 2**26):  # scipy makes room for both operands whole
+            part = pattern[rows]
+            inside = part * self.listed[rows]
+            parts.append(_ones(part - inside if self.inverted else inside))
+        return vstack(parts, format="csr")
 
     def per_column(self) -> np.ndarray:
         """``(C,)`` int64: entries of each column."""
         N, C = self.listed.shape
-        count = np.bincount(self.listed.indices, minlength=C).astype(np.int64)
+        count = np.zeros(C, np.int64)
+        for first in range(0, self.listed.nnz, _BLOCK):  # numpy takes them as int64
+            count += np.bincount(self.listed.indices[first : first + _BLOCK], minlength=C)
         return N - count if self.inverted else count
 
     def pairs(self, pattern: csr_array) -> np.ndarray:
@@ -91,8 +97,8 @@ def _pattern(indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]) ->
     return csr_array((np.ones(len(indices), np.int8), indices, indptr), shape=shape)
 
 
-def _blocks(shape: tuple[int, int]) -> Iterator[slice]:
-    step = max(1, _BLOCK // max(shape[1], 1))
+def _blocks(shape: tuple[int, int], entries: int = _BLOCK) -> Iterator[slice]:
+    step = max(1, entries // max(shape[1], 1))
     return (slice(first, first + step) for first in range(0, max(shape[0], 1), step))
 
 

@@ -28,7 +28,8 @@ class Head(nn.Module):
     def _scaled(self, feature_map: Tensor) -> Tensor:
         if not self.normalize:
             return feature_map
-        return feature_map / feature_map.mean((2, 3), keepdim=True).norm(dim=1, keepdim=True)
+        length = feature_map.mean((2, 3), keepdim=True).norm(dim=1, keepdim=True)
+        return feature_map / length.clamp(min=1e-12)  # a map of zeros has none
 
 
 class PooledLinear(Head):

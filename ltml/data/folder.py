@@ -130,6 +130,8 @@ class _Folder:
             names = [line.strip() for line in lines_of(read_text(self.listing).rstrip())]
             self.class_names = check_class_names(names, where=str(self.listing))
         paths = {kind: _find_table(self.root, name) for kind, name in self.names.items()}
+        # One table that was named for several splits: whether that may be is asked of a training.
+        same = len(paths) > 1 and len(set(self.names.values())) == 1 and all(paths.values())
         if paths["train"] is None:
             paths = self._one_for_all(paths)
         elif paths.get("test", "") is None and self._names_splits(paths["train"]):
@@ -137,7 +139,7 @@ class _Folder:
         elif paths.get("test", "") is None and not self.given["test"]:
             del paths["test"]
         files = set(paths.values())
-        if len(files) == 1 and len(paths) > 1:
+        if len(files) == 1 and len(paths) > 1 and not same:
             splits = self._split_rows(paths["train"], self._opened(paths["train"]))
         else:
             splits = {}
@@ -244,7 +246,7 @@ class _Folder:
         frame = self._opened(path)
         try:
             table, labels, plan = read(
-                frame, self.class_names, self.options, finder=self.finder, near=path.parent,
+                frame, self.class_names, self._learned(), finder=self.finder, near=path.parent,
                 plan=self.plan,
             )  # fmt: skip
         except InputError as error:
@@ -260,6 +262,15 @@ class _Folder:
         self.plans[path.relative_to(self.root).as_posix() if path.is_relative_to(self.root)
                    else str(path)] = plan  # fmt: skip
         return split
+
+    def _learned(self) -> ReadingOptions:
+        """What values mean in the training table, they mean in the others."""
+        known = {}
+        for plan in self.plans.values():
+            known |= {k or "blank": v for k, v in plan.values.items() if "," not in k}
+        said = ",".join(f"{key}={state}" for key, state in known.items())
+        given = self.options.values
+        return replace(self.options, values=f"{given or ''},{said}") if said else self.options
 
     def _with_images(self, table: Table, labels, path: Path, split: str | None) -> Split:
         files = self.finder.find(

@@ -46,7 +46,7 @@ class Recipe:
     test_split: str | None = None
     """Split to test on; default: the data set's own."""
     holdout: Annotated[float, Bounds("[0, 0.9]")] = 0.0
-    """Share of the training images to hold out for validation, every class kept on both sides."""
+    """Fraction of the training images to hold out for validation; classes stay on both sides."""
     groups: list[Annotated[int, Bounds("[0, inf)")]] | Literal["terciles"] | None = None
     """Smallest training count of a head class, and smallest above the tail, or terciles of the
     counts, before a holdout is cut; default: 100 20, or what the data set's labels say."""
@@ -55,8 +55,8 @@ class Recipe:
     allow_leaks: bool = False
     """Train and test although images are in two splits, which is an error otherwise."""
     unknown: Literal["ignore", "negative"] = "ignore"
-    """Training labels that are unknown: ignore (no loss, no gradient) or negative (taken as absent,
-    better where unlabelled mostly means absent); scores are over known labels either way."""
+    """Training labels that are unknown: ignore (no loss, no gradient) or negative (taken as
+    absent); scores are over known labels either way."""
     sampler: str = "uniform"
     """How images are sampled: uniform, class-aware, group or group-late."""
     sampler_options: dict = field(default_factory=dict)
@@ -117,7 +117,9 @@ class Recipe:
     shrinkage: Positive | None = None
     """Of that covariance; default: chosen on the training images, by leave-one-out error."""
     interpolation: Annotated[float, Bounds("[0, 1]")] = 0.0
-    """Before the refit, move the backbone this share of the way back to its pretrained weights."""
+    """Before the refit, interpolate the backbone by this fraction towards its pretrained weights:
+    WiSE-FT (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022,
+    https://arxiv.org/abs/2109.01903)."""
     record_scores: bool = False
     """Record each image's logits after every epoch, see Run.score_history: of the training images
     in a pass more, and of those that are validated and tested then."""

@@ -337,7 +337,7 @@ class Run:
         images,
         *,
         device: str = "auto",
-        batch_size: int = 64,
+        batch_size: int | None = None,
         progress: bool = True,
     ) -> pd.DataFrame:
         """Return each image's probability of each class.
@@ -347,7 +347,7 @@ class Run:
                 tensor (see :mod:`ltml.data.image`); or several of them; or a
                 :class:`~ltml.Split`.
             device: auto (cuda, else mps, else cpu), or a torch device.
-            batch_size: images at a time.
+            batch_size: images at a time. Default: by the memory that they take in the network.
             progress: show a progress bar.
 
         Returns:

@@ -14,7 +14,7 @@ from ltml.core.files import write_csv
 from ltml.core.heads import HEADS
 from ltml.core.labels import GROUPS
 from ltml.core.losses import LOSSES
-from ltml.core.options import options_of
+from ltml.core.options import defaults_of, options_of
 from ltml.core.sampler import SAMPLERS
 from ltml.data.loader import in_memory
 from ltml.data.splits import LongTailData
@@ -291,10 +291,15 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
     if not (folder / "summary.json").is_file():
         return False
     found = Recipe.from_dict(Run.load(folder).recipe)
+    parts = {
+        "sampler_options": SAMPLERS[recipe.sampler],
+        "loss_options": LOSSES[recipe.loss],
+        "head_options": HEADS[recipe.diversity],
+    }
     for name, wanted in vars(recipe).items():
         used = getattr(found, name)
-        if isinstance(wanted, dict):  # what is not said has its default
-            used = {key: used.get(key, value) for key, value in wanted.items()}
+        if name in parts:  # what is not said has its default
+            used, wanted = ({**defaults_of(parts[name]), **given} for given in (used, wanted))
         if wanted is not None and used != wanted:  # None was left to be filled in
             raise InputError(
                 f"{str(folder)!r} was trained with {name}={used!r}, not {wanted!r}; "

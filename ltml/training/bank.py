@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from ltml.core.devices import autocast, choose_device, free_memory
-from ltml.data.loader import Loader, not_shown
+from ltml.core.devices import choose_device, free_memory
+from ltml.data.loader import Loader
 from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe
 from ltml.runs.run import Run
 from ltml.training.network import make_backbone
+from ltml.training.passes import passed
 from ltml.training.setup import completed
 
 
@@ -118,10 +118,8 @@ def bank(
 def _maps(backbone: nn.Module, loader: Loader, name: str, progress: bool) -> Tensor:
     """``(N, V, D, h, w)`` float16, in memory or mapped from a temporary file."""
     maps, done = None, 0
-    index = torch.arange(len(loader.split)).split(64)
-    for views in tqdm(loader.views(index), name, len(index), disable=not_shown(progress)):
-        with autocast(loader.device):
-            found = backbone(views.flatten(0, 1)).half().cpu().unflatten(0, views.shape[:2])
+    for part in passed(backbone, loader, views=True, name=name, progress=progress):
+        found = part.maps.half().cpu()
         if maps is None:
             maps = _room((len(loader.split), *found.shape[1:]))
         maps[done : done + len(found)] = found

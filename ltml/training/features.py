@@ -17,6 +17,7 @@ from ltml.data.splits import LongTailData
 from ltml.runs.features import FILE, SCHEMA, SPLITS, FeatureRecord
 from ltml.runs.run import Run
 from ltml.training.network import Classifier
+from ltml.training.passes import passed
 from ltml.training.setup import data_of
 
 _THUMBNAIL = 48  # largest side in pixels
@@ -105,7 +106,7 @@ def _observe(
 
     The features of all images for all classes, (K, C, D), are never in memory at once.
     """
-    K, C, device = len(loader.split), loader.split.labels.num_classes, loader.device
+    C, device = loader.split.labels.num_classes, loader.device
     cls, position = torch.from_numpy(cls.astype(np.int64)), torch.from_numpy(position)
     starts = torch.searchsorted(cls, torch.arange(C))
     slot = torch.arange(len(cls)) - starts[cls]  # rank within the class
@@ -115,24 +116,25 @@ def _observe(
         for value in (model.backbone.mean, model.backbone.std)
     )
     D = model.head.classifier.in_features
-    batches = torch.arange(K).split(max(1, min(256, _AT_ONCE // (C * D))))
-    of_batch = [torch.isin(position, index).nonzero().flatten() for index in batches]
+    most = max(1, _AT_ONCE // (C * D))
+    options = {"batch_size": most if most < 16 else None, "name": "features"}
 
     own = torch.zeros(C, slots, D, device=device)  # each class's features of its positives
     score, thumbnails = torch.zeros(len(cls)), []
-    for index, rows, (images, _) in zip(batches, of_batch, loader.batches(batches), strict=True):
-        feature_map = model.backbone(images)
+    for index, images, maps in passed(model.backbone, loader, **options):
+        feature_map, rows = maps[:, 0].float(), torch.isin(position, index).nonzero().flatten()
         seen = model.head.features(feature_map).expand(-1, C, -1)  # (B, C, D)
         c, b = cls[rows].to(device), (position[rows] - index[0]).to(device)
         own[c, slot[rows].to(device)] = seen[b, c]
         score[rows] = model.head(feature_map)[b, c].float().cpu()
-        thumbnails.append(_thumbnails(images * std + mean))
+        thumbnails.append(_thumbnails(images[:, 0] * std + mean))
 
     unit = torch.nn.functional.normalize(own, dim=-1)
     best = torch.full((C, slots, k), -math.inf, device=device)
     where = torch.full((C, slots, k), -1, device=device)
-    for index, rows, (images, _) in zip(batches, of_batch, loader.batches(batches), strict=True):
-        seen = model.head.features(model.backbone(images)).expand(-1, C, -1)
+    for index, _, maps in passed(model.backbone, loader, **options):
+        rows = torch.isin(position, index).nonzero().flatten()
+        seen = model.head.features(maps[:, 0].float()).expand(-1, C, -1)
         seen = torch.nn.functional.normalize(seen, dim=-1)
         similar = unit @ seen.permute(1, 2, 0)  # (C, slots, B)
         c, b = cls[rows].to(device), (position[rows] - index[0]).to(device)

@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
-from tqdm.auto import tqdm
 
 from ltml.core.devices import choose_device
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
 from ltml.data.image import IMAGE_SUFFIXES, each_image, read_image
-from ltml.data.loader import Loader, decode_image, not_shown
+from ltml.data.loader import Loader, decode_image
 from ltml.data.splits import Split
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.training.network import Classifier, build_model, from_timm, own_size
+from ltml.training.passes import evaluate
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +94,12 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
     backbone = tagged if recipe.weights and own_size(tagged) else recipe.backbone
     recipe = replace(recipe, backbone=backbone, weights=None)
     counts = table["count"].loc[names].to_numpy()
-    state, backbone = run.state_dict(), None
-    if recipe.backbone.startswith("timm/"):  # of whose forms the weights decide
-        name = recipe.backbone.removeprefix("timm/")
-        backbone = from_timm(name, None, recipe.image_size, state)
-    model = build_model(recipe, counts, run.config["data"]["train_images"], backbone)
     try:
+        state, backbone = run.state_dict(), None
+        if recipe.backbone.startswith("timm/"):  # of whose forms the weights decide
+            name = recipe.backbone.removeprefix("timm/")
+            backbone = from_timm(name, None, recipe.image_size, state)
+        model = build_model(recipe, counts, run.config["data"]["train_images"], backbone)
         model.load_state_dict(state)
     except InputError:
         raise
@@ -114,7 +114,7 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
 
 
 def predict(
-    run, images, *, device: str = "auto", batch_size: int = 64, progress: bool = True
+    run, images, *, device: str = "auto", batch_size: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
     """Return each image's probability of each class; see :meth:`ltml.Run.predict`."""
     model = load_model(run, device=device)
@@ -129,12 +129,12 @@ def predict(
         std=model.classifier.backbone.std,
         broken=broken,
     )
-    index = torch.arange(len(split)).split(batch_size)
-    bar = tqdm(loader.batches(index), "predict", len(index), disable=not_shown(progress))
-    network = model.classifier.head if loader.maps else model.classifier  # maps of a bank
-    with torch.no_grad():
-        parts = [network(batch).float().cpu() for batch, _ in bar]
-    scores = torch.cat(parts).double().sigmoid().numpy()  # in float32, those near 1 tie
+    network = model.classifier
+    if loader.maps:  # of a bank, which have passed the backbone
+        network = Classifier(nn.Identity(), network.head)
+    options = {"batch_size": batch_size, "name": "predict", "progress": progress}
+    (logits,) = evaluate(network, loader, **options)
+    scores = logits.double().sigmoid().numpy()  # in float32, those near 1 tie
     for number, error in broken.items():  # one damaged photo must not cost the other thousands
         log.warning("%s", error)
         scores[number] = np.nan

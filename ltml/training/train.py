@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ltml.core.devices import autocast, choose_device, device_name
+from ltml.core.devices import autocast, choose_device, device_name, kept_memory
 from ltml.core.errors import InputError
 from ltml.core.files import write_atomically
 from ltml.core.heads import PooledLinear
@@ -356,7 +356,7 @@ class Training:
         """Train to the end, from wherever we are; the first process writes."""
         ranks, recipe, cuda = self.ranks, self.recipe, self.device.type == "cuda"
         # Torch's own generators, which only dropout inside a backbone draws from.
-        with torch.random.fork_rng([self.device] if cuda else []):
+        with torch.random.fork_rng([self.device] if cuda else []), kept_memory(self.device):
             torch.manual_seed(recipe.seed + ranks.rank)
             for state in self.random[ranks.rank : ranks.rank + 1]:
                 torch.set_rng_state(state[0])

@@ -44,7 +44,9 @@ def test_clean_splits_pass_without_a_word(folder, caplog, capsys):
 
 
 def test_the_split_that_was_trained_on_is_no_test_split(folder, capsys):
-    """Files of both splits are the same; with reading rules of one's own, through a split."""
+    assert probe(folder, "--test-split", "train") == 2
+    assert "10 of 10 images of the test split are the same files" in capsys.readouterr().err
+    assert probe(folder, "--test-split", "train", "--allow-leaks") == 0
     split = ltml.load("folder", root=folder).train
     recipe = Recipe.probe(backbone="small", weights=None)
     with pytest.raises(InputError, match="10 of 10 images of the test split are the same files"):

@@ -18,6 +18,7 @@ from reading import read_or_error
 
 import ltml
 from ltml import InputError
+from ltml.cli import main
 from ltml.data import ReadingPlan, read_plan
 from ltml.data.folder import load
 from ltml.data.tables import read_label_csv
@@ -303,8 +304,8 @@ def test_a_run_keeps_the_plan(tmp_path):
 
     root = tree(tmp_path / "data", READ["ISIC"][0], [])
     (root / "photos").mkdir()
-    for image in JPG:
-        Image.new("RGB", (16, 16)).save(root / image)
+    for i, image in enumerate(JPG):
+        Image.effect_noise((16, 16), 30 + i).convert("RGB").save(root / image)
     run = ltml.fit(
         ltml.Recipe(data="folder", root=str(root), steps=1, batch_size=2, image_size=16),
         out=tmp_path / "run", progress=False,
@@ -372,13 +373,20 @@ def test_tables_in_the_folders_of_their_splits(tmp_path, suffix):
     assert data.test.images == [tmp_path / "test/0.png"]
 
 
-def test_an_image_in_two_splits_is_an_error(tmp_path):
+def test_values_mean_in_a_test_table_what_they_mean_in_the_training_table(tmp_path):
+    files = {
+        "train.csv": rows("image,cat,dog", "0,1,0", "1,,1", "2,-1,1", "3,1,0"),
+        "test.csv": rows("image,cat,dog", "4,1,-1", "5,-1,1"),  # alone, -1 would be absent
+    }
+    data = load(root=tree(tmp_path, files, JPG))
+    assert found(data)["test"] == {"4": {"cat", "?dog"}, "5": {"?cat", "dog"}}
+
+
+def test_an_image_in_two_splits_is_an_error(tmp_path, capsys):
     text = table("image,labels", lambda i: f"{i},{'ab'[i % 2]}")
     root = tree(tmp_path, {"train.csv": text, "test.csv": text}, JPG)
-    with pytest.raises(
-        InputError, match=r"6 images are in both the train and the test split, such"
-    ):
-        load(root=root)
+    assert main(["data", "check", "--root", str(root)]) == 2
+    assert "6 of 6 images of the test split are the same files as" in capsys.readouterr().err
     with pytest.raises(InputError, match="has 6 images, found in photos/, and does not say which"):
         load(root=root, train_split="train", test_split="train")
     data = load(root=root, test_fraction=0.5)
@@ -463,8 +471,6 @@ def test_plans_of_a_frame_and_of_a_file(tmp_path):
 
 
 def test_the_command_line_takes_the_same_options(tmp_path, capsys):
-    from ltml.cli import main
-
     text, answer = ASKED["-1 beside 0"]
     root = tree(tmp_path, {"train.csv": text}, [*JPG, "photos/6.jpg"])
     assert main(["data", "check", "--root", str(root)]) == 2
