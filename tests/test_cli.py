@@ -148,7 +148,7 @@ def test_a_folder_with_another_run_is_refused(tree, run, capsys):
     ("args", "named"),
     [
         (["train", "--data", "nothing"], "nothing"),
-        (["train", "--lr", "-1"], "lr=-1.0"),
+        (["train", "--lr", "-1"], "lr is -1.0"),
         (["train", "--train-split", "x"], "train_split"),
         (["train", "--loss", "db", "--loss-options", "mue=0.2"], "did you mean 'mu'"),
         (["train", "--loss-options", "0.2"], "NAME=VALUE"),

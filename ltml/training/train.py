@@ -229,16 +229,31 @@ def _frozen(recipe: Recipe, data: LongTailData, progress: bool) -> tuple[Recipe,
     """Pass images once through a backbone that is frozen whole, and train on its maps."""
     if recipe.freeze == -1 and recipe.steps != 0 and not isinstance(data, Bank):
         whole = completed(recipe, data.train)
-        with _fits_together(whole):
+        with _fits_together(whole, choose_device(recipe.device)):
             data = bank(whole, data, device=recipe.device, progress=progress)
     return (replace(recipe, **data.settings) if isinstance(data, Bank) else recipe), data
 
 
 @contextmanager
-def _fits_together(recipe: Recipe) -> Iterator[None]:
-    """Say which sizes do not fit where torch names those of a layer."""
+def _fits_in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Say by which options a training would take less memory, where it takes too much."""
     try:
         yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("out of memory", "allocate memory")):
+            raise
+        raise InputError(
+            f"batch_size={recipe.batch_size} at image_size={recipe.image_size} does not fit in "
+            f"the memory of {device_name(device)}; give a smaller batch_size or image_size"
+        ) from error
+
+
+@contextmanager
+def _fits_together(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Say which sizes do not fit where torch names those of a layer."""
+    try:
+        with _fits_in_memory(recipe, device):
+            yield
     except InputError:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -293,7 +308,7 @@ class Training:
         self.criterion = make_loss(recipe.loss, labels, **recipe.loss_options).to(self.device)
         self.bank = data if isinstance(data, Bank) else None
         given = self.bank and self.bank.backbone
-        with _fits_together(recipe):
+        with _fits_together(recipe, self.device):
             self.model = build_model(recipe, labels.counts, len(labels), given).to(self.device)
         backbone = self.model.backbone
         if self.bank:
@@ -346,7 +361,7 @@ class Training:
         images, targets = next(self.train.batches([[0]]))
         self.model.eval()
         self.criterion.eval()
-        with _fits_together(self.recipe):
+        with _fits_together(self.recipe, self.device):
             with autocast(self.device):
                 logits = self.model(images)
             self.criterion(logits.float(), targets)
@@ -405,7 +420,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * group["scale"] * lr_factor(recipe, self.step, self.steps)
         self.model.head.generator = generator(recipe.seed, "fusion", number, self.device)
-        try:
+        with _fits_in_memory(recipe, self.device):
             with autocast(self.device):
                 logits = model(images)  # (B, C)
             logits = logits.float()
@@ -417,13 +432,6 @@ class Training:
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.criterion(logits, targets)
             loss.backward()
-        except RuntimeError as error:
-            if not any(words in str(error) for words in ("out of memory", "allocate memory")):
-                raise
-            raise InputError(
-                f"batch_size={recipe.batch_size} at image_size={recipe.image_size} does not fit in "
-                f"the memory of {device_name(self.device)}; give a smaller batch_size or image_size"
-            ) from error
         if weight.grad is not None:  # a head can be frozen by hand
             self.recorder.ledger.add_weight(weight.grad)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
