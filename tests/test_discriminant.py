@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from ltml import InputError
+from ltml.core import discriminant
 from ltml.core.discriminant import SharedCovariance, fill
 
 
@@ -75,7 +76,7 @@ def test_two_halves_merged_are_the_whole():
 
 def part_of_two(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    x, y = example()
+    x, y = partly_known()
     classifier = fitted(x[rank::2], y[rank::2])
     classifier.all_reduce()
     torch.save(classifier.solve(0.3), f"{folder}/{rank}.pt")
@@ -85,7 +86,7 @@ def part_of_two(rank, folder):
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     mp.spawn(part_of_two, (tmp_path,), nprocs=2)
-    expected = fitted(*example()).solve(0.3)
+    expected = fitted(*partly_known()).solve(0.3)
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected)
 
@@ -205,23 +206,48 @@ def test_eigenvectors_are_found_once_for_the_same_sums(monkeypatch):
     assert len(calls) == 2
 
 
-def partly_known(**options):
-    """Half of all labels unknown, more where the class is present; two images known nowhere."""
+def partly_known(unknown="random", **options):
+    """Labels some of which are unknown, more where the class is present; two images known nowhere.
+
+    Args:
+        unknown: random; "everywhere": no image is known in full, as the last class is not known at
+            all; "few": of some classes, in few images; "alike": two classes in the same images.
+    """
     x, y = example(**options)
     random = torch.Generator().manual_seed(1)
-    y = y.masked_fill(torch.rand(y.shape, generator=random) < 0.4 + 0.2 * y, torch.nan)
+    rate = {"few": 0.1, "everywhere": 0.7}.get(unknown, 0.4)
+    y = y.masked_fill(torch.rand(y.shape, generator=random) < rate + 0.2 * y, torch.nan)
     y[[2, 5]] = torch.nan
+    if unknown == "few":
+        y[:, 1] = y[:, 1].nan_to_num(0)  # known everywhere
+    if unknown == "everywhere":
+        y[:, 3] = torch.nan
+    if unknown == "alike":
+        y[:, 1] = torch.where(y[:, 0].isnan(), torch.nan, (x[:, 0, 0] > 0.5).to(y))
     return x, y
 
 
-def by_hand(x, y, ridge, at=None):
-    """Weights and scores of the definition, from the rows themselves.
+def by_hand(x, y, rho, at=None, counts=None):
+    """Weights and predictions of scikit-learn's ridge regression of each class on its known rows.
 
-    ``ridge`` is a strength of sums: N times that of the covariance.
+    The strength is ``rho`` times the number of these rows, or of ``counts``.
     """
     at = x if at is None else at
+    weights, scores = np.zeros((y.shape[1], x.shape[1])), np.zeros((len(at), y.shape[1]))
+    for c in range(y.shape[1]):
+        known = ~np.isnan(y[:, c])
+        if known.any():
+            count = known.sum() if counts is None else counts[c]
+            ridge = Ridge(alpha=rho * count, solver="svd").fit(x[known], y[known, c])
+            weights[c], scores[:, c] = ridge.coef_, ridge.predict(at)
+    return weights, scores
+
+
+def by_hand_shared(x, y, rho, at=None, count=None):
+    """The same with the covariance of all rows."""
+    at, count = x if at is None else at, count or len(x)
     centred = x - x.mean(0)
-    inverse = np.linalg.inv(centred.T @ centred + ridge * np.eye(x.shape[1]))
+    inverse = np.linalg.inv(centred.T @ centred + count * rho * np.eye(x.shape[1]))
     weights, scores = [], []
     for c in range(y.shape[1]):
         known = ~np.isnan(y[:, c])
@@ -238,42 +264,75 @@ def rows_of(x, y):
     return rows, y.double().repeat_interleave(x.shape[1], 0).numpy()
 
 
-@pytest.mark.parametrize(("views", "dim"), [(1, 6), (2, 6), (2, 100)])
-def test_unknown_labels_are_left_out_of_the_means(views, dim):
-    x, y = partly_known(images=60, views=views, dim=dim)
-    classifier, (rows, labels) = fitted(x, y), rows_of(x, y)
+def strength(classifier, shrinkage):
+    return shrinkage * classifier.covariance.trace().item() / classifier.dim
+
+
+UNKNOWN = pytest.mark.parametrize("unknown", ["random", "everywhere", "few", "alike"])
+SHAPES = pytest.mark.parametrize(("views", "dim"), [(1, 6), (2, 6), (3, 100)])
+
+
+@UNKNOWN
+@SHAPES
+def test_with_unknown_labels_each_class_is_a_ridge_regression_on_its_known_rows(
+    unknown, views, dim
+):
+    x, y = partly_known(unknown, images=60, views=views, dim=dim)
+    classifier, (rows, labels) = SharedCovariance(4, dim), rows_of(x, y)
+    for part, targets in zip(x.split(25), y.split(25), strict=True):
+        classifier.update(part, targets)
     weight, bias = classifier.solve(0.3)
-    strength = 0.3 * classifier.covariance.trace().item() / dim
-    expected, _ = by_hand(rows, labels, strength * len(rows))
-    for c in range(4):
+    expected, _ = by_hand(rows, labels, strength(classifier, 0.3))
+    for c in set(range(4)) - set(classifier.one_sided):
         share = np.nanmean(labels[:, c])
-        np.testing.assert_allclose(weight[c], expected[c] / (share * (1 - share)), rtol=1e-8)
+        np.testing.assert_allclose(weight[c], expected[c] / (share * (1 - share)), rtol=1e-6)
         means = rows[labels[:, c] == 1].mean(0), rows[labels[:, c] == 0].mean(0)
         halfway = torch.from_numpy(sum(means) / 2) @ weight[c] + bias[c]
         assert abs(halfway) < 1e-9
+    assert (weight[classifier.one_sided] == 0).all()
 
 
-@pytest.mark.parametrize(("views", "dim"), [(1, 6), (2, 6), (3, 100)])
-def test_leave_one_out_with_unknown_labels_is_a_fit_without_the_image(views, dim):
-    x, y = partly_known(images=30, views=views, dim=dim)
+@UNKNOWN
+@SHAPES
+def test_leave_one_out_with_unknown_labels_is_a_fit_without_the_image(unknown, views, dim):
+    x, y = partly_known(unknown, images=30, views=views, dim=dim)
     classifier, (rows, labels) = fitted(x, y), rows_of(x, y)
+    rho, counts = strength(classifier, 0.3), (~np.isnan(labels)).sum(0)
     (found,) = classifier.leave_one_out(x, y, [0.3])
-    ridge = len(rows) * 0.3 * classifier.covariance.trace().item() / dim
+    (some,) = classifier.leave_one_out(x[:8], y[:8], [0.3])
+    torch.testing.assert_close(some, found[:8])
     for i in range(30):
         own = np.arange(len(rows)) // views == i
-        _, expected = by_hand(rows[~own], labels[~own], ridge, at=rows[own])
+        _, expected = by_hand(rows[~own], labels[~own], rho, at=rows[own], counts=counts)
+        np.testing.assert_allclose(found[i], expected, atol=1e-7)
+
+
+@SHAPES
+def test_covariances_that_would_take_too_long_are_shared(views, dim, monkeypatch, caplog):
+    monkeypatch.setattr(discriminant, "_MOST", 0)
+    x, y = partly_known(images=30, views=views, dim=dim)
+    classifier, (rows, labels) = fitted(x, y), rows_of(x, y)
+    rho, (found,) = strength(classifier, 0.3), classifier.leave_one_out(x, y, [0.3])
+    weight, _ = classifier.solve(0.3)
+    assert "4 classes are known in other images" in caplog.text
+    expected, _ = by_hand_shared(rows, labels, rho)
+    for c, share in enumerate(np.nanmean(labels, 0)):
+        np.testing.assert_allclose(weight[c], expected[c] / (share * (1 - share)), rtol=1e-6)
+    for i in range(30):
+        own = np.arange(len(rows)) // views == i
+        _, expected = by_hand_shared(rows[~own], labels[~own], rho, rows[own], len(rows))
         np.testing.assert_allclose(found[i], expected, atol=1e-9)
 
 
-def test_labels_that_are_known_everywhere_take_the_same_path_to_the_same_scores():
-    x, y = example(images=40, views=2)
+def test_classes_known_in_the_same_images_share_a_factorisation(monkeypatch):
+    x, y = partly_known("alike", images=60, dim=6)
+    y[:, 2] = y[:, 2].nan_to_num(0)
+    y[:, 3] = y[:, 2]
+    calls, factorised = [], torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda S: calls.append(S) or factorised(S))
     classifier = fitted(x, y)
-    (expected,) = classifier.leave_one_out(x, y, [0.3])
-    variance, axes = classifier._eigen()
-    rows = (nn.functional.normalize(x.double(), dim=2) - classifier.mean) @ axes
-    labels, inverse = y.double().unsqueeze(1), 1 / (variance + 0.3 * variance.mean())
-    found = classifier._left_out(rows, labels, torch.ones_like(labels), inverse)
-    torch.testing.assert_close(found, expected)
+    classifier.solve(0.3)
+    assert len(calls) == 2
 
 
 def test_shrinkage_and_calibration_see_known_labels_alone():
@@ -286,7 +345,7 @@ def test_shrinkage_and_calibration_see_known_labels_alone():
     assert classifier.choose_shrinkage(x, y, values) == values[int(np.argmin(errors))]
     weight, bias = classifier.calibrate(x, y, 0.3)
     (rows, labels), (left_out,) = rows_of(x, y), classifier.leave_one_out(x, y, [0.3])
-    _, whole = by_hand(rows, labels, len(rows) * 0.3 * classifier.covariance.trace().item() / 30)
+    _, whole = by_hand(rows, labels, strength(classifier, 0.3))
     for c in range(4):
         known = ~np.isnan(labels[:, c])
         scores, truth = left_out[..., c].flatten().numpy()[known, None], labels[known, c]
@@ -314,5 +373,22 @@ def test_unknown_sums_merge_and_a_class_known_nowhere_gets_no_weight():
     weight, bias = whole.calibrate(x, y, whole.choose_shrinkage(x, y))
     assert (weight[2:] == 0).all()
     assert bias.isfinite().all()
+    for scores in whole.leave_one_out(x, y, [0.001, 10.0]):
+        assert scores.isfinite().all()
+        assert (scores[..., 2:] == torch.tensor([1.0, 0.0])).all()
     with pytest.raises(InputError, match="targets hold -1; give 0 or 1, or NaN"):
         whole.update(x, -torch.ones_like(y))
+
+
+def test_a_class_known_in_one_image_or_two_is_finite():
+    x, y = partly_known("everywhere", images=30, views=2, dim=6)
+    y[:, :2] = torch.nan
+    y[0, 0], y[0, 1], y[1, 1] = 1, 1, 0
+    classifier = fitted(x, y)
+    assert classifier.one_sided == [0, 3]
+    weight, bias = classifier.calibrate(x, y, classifier.choose_shrinkage(x, y))
+    assert (weight[0] == 0).all()
+    assert (weight[1] != 0).any()
+    assert weight.isfinite().all()
+    assert bias.isfinite().all()
+    assert classifier.left_out.isfinite().all()

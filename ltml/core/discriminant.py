@@ -1,6 +1,9 @@
 """The shared-covariance classifier: a linear classifier of every class, in closed form."""
 
+import itertools
+import logging
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -10,6 +13,23 @@ from torch import Tensor, nn
 from ltml.core.errors import InputError
 
 SHRINKAGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_MOST = 1e14  # multiplications for covariances of single classes: about an hour of one core
+
+log = logging.getLogger(__name__)
+
+
+class _Alike(NamedTuple):
+    """Classes that are known in the same rows.
+
+    Args:
+        classes: ``(K,)`` their numbers.
+        count: of these rows.
+        known: ``(M,)`` bool: which of the kept images are among them.
+    """
+
+    classes: Tensor | slice
+    count: Tensor
+    known: Tensor | None
 
 
 class SharedCovariance:
@@ -36,12 +56,15 @@ class SharedCovariance:
     :math:`Y_g - (I - H_{gg})^{-1} (Y_g - \hat Y_g)` for them. No refit is needed, and after one
     eigendecomposition of :math:`S` each value of the shrinkage costs a matrix product.
 
-    Where labels are unknown, :math:`S` is still that of all rows, and the means of class :math:`c`,
-    :math:`\pi_c` and :math:`m_c` are over the :math:`N_c` rows where it is known. Without an image
-    :math:`g`, all of these are without its rows, at the same strength :math:`N \rho`; where its own
-    label is unknown, only :math:`S` is.
+    Where labels are unknown, each class is regressed on the :math:`N_c` rows where it is known, as
+    if there were no others: its means, share and covariance :math:`S_c` are over them, and its
+    strength is :math:`N_c \rho`. (The mean of a few known rows has errors in just those directions
+    in which :math:`S_c` is large and a covariance of other rows is not.) Classes that are known in
+    the same rows share one :math:`S_c`. Where the covariances of many classes would take too long,
+    which is logged, all classes take :math:`S`.
 
-    Only sums are kept, in float64, so features can be streamed and sums of several processes added.
+    Sums are kept, in float64, so features can be streamed and sums of several processes added; of
+    images with unknown labels, the features are kept too.
 
     Attributes:
         left_out: after :meth:`calibrate`, the calibrated logits ``(B, V, C)`` of each image by a
@@ -74,8 +97,9 @@ class SharedCovariance:
         C, D = num_classes, dim
         # Rows; positives; sum; sums of positives; moment; unknown rows of each class; their sums.
         shapes = ((), (C,), (D,), (C, D), (D, D), (C,), (C, D))
-        self._found = None  # the number of rows, and the eigenvectors of their covariance
+        self._found = {}  # what was derived from the sums, until they change
         self._sums = [torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes]
+        self._kept = []  # images with unknown labels: features (B, V, D), and which are known
 
     def update(self, features: Tensor, targets: Tensor) -> None:
         """Add a batch.
@@ -88,6 +112,7 @@ class SharedCovariance:
             InputError: if a shape is wrong, or a value is not finite or no target.
         """
         x, y, known = self._rows(features, targets)
+        self._found.clear()
         rows, of_image = x.flatten(0, 1), x.sum(1)
         count, positives, total, of_class, moment, unknown, of_unknown = self._sums
         count += len(rows)
@@ -98,16 +123,27 @@ class SharedCovariance:
         if known is not None:
             unknown += x.shape[1] * (~known).sum(0)
             of_unknown.addmm_((~known).double().mT, of_image)
+            some = ~known.all(1)
+            part = torch.as_tensor(features).detach().to(x.device)[some]
+            self._kept.append((part.reshape(len(part), -1, self.dim), known[some]))
 
     def merge(self, other: "SharedCovariance") -> None:
         """Add the sums of other images."""
+        self._found.clear()
         for total, part in zip(self._sums, other._sums, strict=True):
             total += part.to(total.device)
+        self._kept += [tuple(part.to(total.device) for part in kept) for kept in other._kept]
 
     def all_reduce(self) -> None:
         """Add up the sums of all processes, in all of them."""
+        self._found.clear()
         for total in self._sums:
             dist.all_reduce(total)
+        everywhere = [None] * dist.get_world_size()
+        dist.all_gather_object(everywhere, [[part.cpu() for part in kept] for kept in self._kept])
+        self._kept = [
+            tuple(part.to(total.device) for part in kept) for kept in itertools.chain(*everywhere)
+        ]
 
     @property
     def mean(self) -> Tensor:
@@ -144,15 +180,18 @@ class SharedCovariance:
         """
         share, spread, covariance = self._classes()
         difference = covariance / spread.unsqueeze(1)  # (C, D), of the means
-        S = self.covariance
-        S.diagonal().add_(shrinkage * S.trace() / self.dim)
-        factor, failed = torch.linalg.cholesky_ex(S)
-        if failed:
-            raise InputError(
-                f"shrinkage={shrinkage}: the covariance of {int(self._sums[0])} features in "
-                f"{self.dim} dimensions is singular; give a larger shrinkage"
-            )
-        weight = torch.cholesky_solve(difference.mT, factor).mT
+        rho = shrinkage * self.covariance.trace() / self.dim
+        weight = torch.zeros_like(difference)
+        for group in self._groups() or [_Alike(slice(None), self._sums[0], None)]:
+            S = self._covariance_of(group)
+            S.diagonal().add_(rho)
+            factor, failed = torch.linalg.cholesky_ex(S)
+            if failed:
+                raise InputError(
+                    f"shrinkage={shrinkage}: the covariance of {int(group.count)} features in "
+                    f"{self.dim} dimensions is singular; give a larger shrinkage"
+                )
+            weight[group.classes] = torch.cholesky_solve(difference[group.classes].mT, factor).mT
         middle = self._known_mean + (0.5 - share).unsqueeze(1) * difference
         return weight, -(weight * middle).sum(1)
 
@@ -214,13 +253,17 @@ class SharedCovariance:
         """
         x, y, known = self._rows(features, targets)
         share, _, covariance = self._classes()
+        groups, unknown = self._groups(), self._sums[5].any()
+        if groups is not None:
+            yield from self._left_out_alike(groups, x, y, known, shrinkages)
+            return
         variance, axes = self._eigen()
         x, y, covariance = (x - self.mean) @ axes, y.unsqueeze(1), covariance @ axes
-        everywhere, eye = not self._sums[5].any(), torch.eye(x.shape[1]).to(x)
+        eye = torch.eye(x.shape[1]).to(x)
         known = torch.ones_like(y) if known is None else known.unsqueeze(1).to(y)
         for shrinkage in shrinkages:
             inverse = 1 / (variance.clamp(min=0) + shrinkage * variance.mean())
-            if not everywhere:
+            if unknown:
                 yield self._left_out(x, y, known, inverse)
                 continue
             scaled = x * inverse  # (B, V, D)
@@ -228,8 +271,53 @@ class SharedCovariance:
             fitted = share + scaled @ covariance.mT
             yield y - torch.linalg.solve(eye - hat, y - fitted)
 
+    def _left_out_alike(
+        self,
+        groups: list[_Alike],
+        x: Tensor,
+        y: Tensor,
+        known: Tensor | None,
+        shrinkages: Sequence[float],
+    ) -> Tensor:
+        """Predict by a regression of each class on the rows where it is known.
+
+        Args:
+            groups: of classes.
+            x: ``(B, V, D)`` rows.
+            y: ``(B, C)``, 0 where unknown.
+            known: ``(B, C)`` bool; None: all.
+            shrinkages: positive.
+
+        Returns:
+            ``(len(shrinkages), B, V, C)``.
+        """
+        share, _, covariance = self._classes()
+        rho = self.covariance.trace() / self.dim
+        known = torch.ones_like(y, dtype=torch.bool) if known is None else known
+        B, V, _ = x.shape
+        out = share.expand(len(shrinkages), B, V, -1).clone()
+        for group in groups:
+            classes = group.classes
+            labels, fitted_with = y[:, None, classes], known[:, classes]
+            rows = fitted_with.any(1)
+            variance, axes = self._axes_of(group)
+            centred = x - self._known_mean[classes[0]]
+            own = centred[rows] @ axes
+            for found, shrinkage in zip(out, shrinkages, strict=True):
+                inverse = 1 / (variance.clamp(min=0) + shrinkage * rho)
+                weight = (covariance[classes] @ axes * inverse) @ axes.mT
+                predicted = share[classes] + centred @ weight.mT
+                hat = (1 + own * inverse @ own.mT) / group.count
+                residual = (labels - predicted)[rows]
+                residual = torch.linalg.solve(torch.eye(V).to(hat) - hat, residual)
+                predicted[rows] = torch.where(
+                    fitted_with[rows].unsqueeze(1), labels[rows] - residual, predicted[rows]
+                )
+                found[..., classes] = predicted
+        return out
+
     def _left_out(self, x: Tensor, y: Tensor, known: Tensor, inverse: Tensor) -> Tensor:
-        """Predict each image by the sums without it, some of which are over known rows alone.
+        """Predict as :meth:`_left_out_alike`, with the covariance of all rows for every class.
 
         With :math:`G = I - H_{gg}`, the covariance without an image is inverted by Woodbury's
         formula, :math:`A^{-1} + A^{-1} X_g^\top G^{-1} X_g A^{-1}`, where :math:`A` is a sum.
@@ -275,10 +363,85 @@ class SharedCovariance:
 
     def _eigen(self) -> tuple[Tensor, Tensor]:
         """Variances ``(D,)`` and axes ``(D, D)`` of the covariance, found once for its sums."""
-        count = self._sums[0].item()
-        if self._found is None or self._found[0] != count:
-            self._found = count, torch.linalg.eigh(self.covariance)
-        return self._found[1]
+        if "eigen" not in self._found:
+            self._found["eigen"] = torch.linalg.eigh(self.covariance)
+        return self._found["eigen"]
+
+    def _groups(self) -> list[_Alike] | None:
+        """Classes by the rows where they are known, without :attr:`one_sided` ones; None: all
+        classes take the covariance of all rows."""
+        if "groups" in self._found or not self._kept:
+            return self._found.get("groups")
+        known = torch.cat([part for _, part in self._kept])
+        patterns, group_of = torch.unique(known.mT, dim=0, return_inverse=True)
+        group_of[self.one_sided] = -1
+        groups = []
+        for i, pattern in enumerate(patterns):
+            classes = (group_of == i).nonzero().flatten()
+            if len(classes):
+                groups.append(_Alike(classes, self._known[classes[0]], pattern))
+        D = self.dim
+        cost = sum(g.count.item() * D**2 + 10 * min(g.count.item(), D) ** 3 for g in groups)
+        if cost > _MOST:
+            log.warning(
+                "%d of %d classes are known in other images than the rest: too many for a "
+                "covariance each in %d dimensions, so all share that of all images",
+                *(len(groups), self.num_classes, D),
+            )
+            groups = None
+        self._found["groups"] = groups
+        return groups
+
+    def _of_group(self, group: _Alike, known: bool) -> Iterator[Tensor]:
+        """Kept rows ``(R, D)``, part by part, where a group's classes are known or not."""
+        parts = group.known.split([len(part) for part, _ in self._kept])
+        for (part, _), wanted in zip(self._kept, parts, strict=True):
+            yield self._scaled(part[wanted == known].double()).flatten(0, 1)
+
+    def _covariance_of(self, group: _Alike) -> Tensor:
+        """``(D, D)``, of the rows where a group's classes are known."""
+        if group.count == self._sums[0]:
+            return self.covariance
+        # The fewer rows, to be added to those with no unknown label or taken from all.
+        add = bool(group.known.sum() * 2 < len(group.known))
+        moment = self._moment_elsewhere() if add else self._sums[4]
+        moment = moment.clone()
+        for rows in self._of_group(group, known=add):
+            moment.addmm_(rows.mT, rows, alpha=1 if add else -1)
+        mean = self._known_mean[group.classes[0]]
+        return moment / group.count - mean.outer(mean)
+
+    def _moment_elsewhere(self) -> Tensor:
+        """Moment of the rows that are not kept ``(D, D)``."""
+        if "elsewhere" not in self._found:
+            moment = torch.zeros_like(self._sums[4])
+            if not self._all_kept():
+                moment += self._sums[4]
+                for part, _ in self._kept:
+                    rows = self._scaled(part.double()).flatten(0, 1)
+                    moment.addmm_(rows.mT, rows, alpha=-1)
+            self._found["elsewhere"] = moment
+        return self._found["elsewhere"]
+
+    def _all_kept(self) -> bool:
+        return sum(part.shape[0] * part.shape[1] for part, _ in self._kept) == self._sums[0]
+
+    def _axes_of(self, group: _Alike) -> tuple[Tensor, Tensor]:
+        """Variances ``(R,)`` and axes ``(D, R)`` of a group's covariance, without some that are 0
+        where it has fewer rows than dimensions."""
+        if group.count == self._sums[0]:
+            return self._eigen()
+        if group.count >= self.dim or not self._all_kept():
+            return torch.linalg.eigh(self._covariance_of(group))
+        rows = torch.cat(list(self._of_group(group, known=True))) - self._known_mean[
+            group.classes[0]
+        ]  # fmt: skip
+        variance, axes = torch.linalg.eigh(rows @ rows.mT / group.count)
+        least = 1e-14 * variance[-1]  # axes of less are noise, and short
+        return variance, rows.mT @ axes / (variance.clamp(min=least) * group.count).sqrt()
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1) if self.normalize else x
 
     def _classes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Share and variance of each label, ``(C,)``; its covariance with features ``(C, D)``."""
@@ -311,8 +474,7 @@ class SharedCovariance:
             raise InputError(
                 f"targets hold {y[(y < 0) | (y > 1)][0]:g}; give 0 or 1, or NaN for unknown"
             )
-        x = F.normalize(x, dim=2) if self.normalize else x
-        return x, y, None if known.all() else known
+        return self._scaled(x), y, None if known.all() else known
 
 
 @torch.no_grad()
