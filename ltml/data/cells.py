@@ -19,9 +19,10 @@ NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9]+")
 # Words for nothing, in lower case: never classes, unless a class list has them.
 _WORDS = ["", "nan", "none", "null", "-", "--", "n/a", "<na>", "nat"]
 NOTHING = frozenset([*_WORDS, "[]", "{}", "()", "set()", "[nan]", "[none]", "[null]", "['']"])
-_SEPARATORS = (";", "|", ",", " ")
+SEPARATORS = (";", "|", ",", " ")
 _RARE = ("/", "+", "&")  # parts of names as often as not: they need evidence
 _BOTH = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+_MINUS = {"-1", "-1.0", "-1."}
 _BOTH |= {"0.": False, "1.": True}
 # A list as numpy writes it, without commas, or with numbers that Python refuses (007).
 _ESCAPE = r"""\\(?:[\\'"nrt]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})"""
@@ -224,7 +225,7 @@ def _tokens(cell: str, lists: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 
 def _on(tokens: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(c) for c, token in enumerate(tokens) if _BOTH[token.lower()])
+    return tuple(str(c) for c, token in enumerate(tokens) if _BOTH.get(token.lower(), False))
 
 
 def _vectors(table, cells: Mapping[str, int], lists, class_names, *, sure: bool) -> int:
@@ -232,12 +233,15 @@ def _vectors(table, cells: Mapping[str, int], lists, class_names, *, sure: bool)
     if not cells:
         return 0
     length, repeats, words, counts = 0, False, False, ""
+    signs: set[str] = set()
     for cell in cells:
         tokens = _tokens(cell, lists)
         length = length or len(tokens)
         if len(tokens) != length or length < 2:
             return 0
         both = all(token.lower() in _BOTH for token in tokens)
+        if not both and all(token.lower() in _BOTH or token in _MINUS for token in tokens):
+            both, repeats, signs = True, True, signs | set(tokens)
         if not both:
             if not all(map(_INDEX.fullmatch, tokens)):
                 return 0
@@ -246,6 +250,13 @@ def _vectors(table, cells: Mapping[str, int], lists, class_names, *, sure: bool)
         words |= any(token.lower() in ("true", "false") for token in tokens)
     if class_names is not None and length != len(class_names):
         return 0
+    if signs and any(_BOTH.get(t.lower()) is False for c in cells for t in _tokens(c, lists)):
+        cell = next(c for c in cells if _MINUS & set(_tokens(c, lists)))
+        raise table.error(
+            cells[cell],
+            f"{quote(cell)} holds -1, and other cells 0, so that -1 may be unknown; give a column "
+            "of 0, 1 and -1 for each class",
+        )
     zeros = any(_tokens(cell, lists).count("0") > 1 for cell in cells)
     if counts:
         if zeros and length > 2:  # an index does not stand twice in a cell, as 0 does in counts
@@ -270,7 +281,7 @@ def _vectors(table, cells: Mapping[str, int], lists, class_names, *, sure: bool)
 
 
 def _mark_in(cell: str) -> str:
-    return next((mark for mark in _SEPARATORS if mark in cell), " ")
+    return next((mark for mark in SEPARATORS if mark in cell), " ")
 
 
 # --- separators ------------------------------------------------------------------------------
@@ -278,7 +289,7 @@ def _mark_in(cell: str) -> str:
 
 def _separator(table, cells: Mapping[str, int], class_names) -> str:
     """Choose the separator by which the cells can be read; see ``read_label_csv``."""
-    marks = [m for m in _SEPARATORS if any(split(c, m) != [c] for c in cells)]
+    marks = [m for m in SEPARATORS if any(split(c, m) != [c] for c in cells)]
     if class_names is None:
         marks = [m for m in marks if not _only_in_signs(cells, m)]
     marks.insert(0, "none")
@@ -295,9 +306,9 @@ def _separator(table, cells: Mapping[str, int], class_names) -> str:
             fits.append(" ")
         if fits == ["none"]:
             fits += [m for m in _RARE if _separates(cells, m)]
-        if "none" in fits and " " in marks and " " not in fits and _are_tags(cells):
+        if "none" in fits and " " in marks and " " not in fits and are_tags(cells):
             fits.append(" ")
-        if " " in fits and _are_tags(cells) and set(fits) <= {"none", " "}:
+        if " " in fits and are_tags(cells) and set(fits) <= {"none", " "}:
             return " "
     if len(fits) > 1:
         cell = next(cell for cell in cells if split(cell, fits[1]) != [cell])
@@ -306,8 +317,9 @@ def _separator(table, cells: Mapping[str, int], class_names) -> str:
         )
         raise table.error(
             cells[cell],
-            f"{quote(cell)} may be {one} or {other}; choose with --separator, in Python separator=,"
-            " or list the classes in classes.txt",
+            f"{quote(cell)} may be {one} or {other}; choose with --separator {quote(fits[0])} or "
+            f"--separator {quote(fits[1])}, in Python separator=, or list the classes in "
+            "classes.txt",
         )
     return fits[0]
 
@@ -329,7 +341,7 @@ def _only_in_signs(cells: Iterable[str], mark: str) -> bool:
     return all(len(w) > 1 and w != mark * len(w) and not any(map(str.isalnum, w)) for w in words)
 
 
-def _are_tags(cells: Iterable[str]) -> bool:
+def are_tags(cells: Iterable[str]) -> bool:
     """Whether words between spaces are tags: names of several words are joined by underscores, or
     few words make many cells of various lengths.
     """

@@ -237,7 +237,10 @@ class Finder:
         files, stems = self._index
         stem, suffix = _stem(parts[-1])
         numbers = stems.get(stem.casefold(), ())
+        stem = stem.removesuffix(".0") if numbers == () else stem  # a number beside missing ones
         if numbers == () and stem.isdecimal():  # 12 for 0012: what spreadsheets make of ids
+            numbers = stems.get(stem, ())
+        if numbers == () and stem.isdecimal():
             numbers = self._by_number.get(int(stem[:300]), ())
         numbers = numbers if isinstance(numbers, list) else [numbers] if numbers != () else []
         if len(numbers) < 2:
@@ -294,7 +297,8 @@ class Finder:
         both = " or ".join(quote(file) for file in best[:3])
         more = f" (and {len(doubtful) - 1:,} more names fit several files)" if doubtful[1:] else ""
         said = f"{place(row)}: image {quote(names[row])} may be {both}{more}"
-        return f"{said}; {_choose(self._shapes(best, stem, split))}"
+        shapes = self._shapes(best, stem, split)
+        return f"{said}; {_choose(shapes) if len(shapes) == len(best) else 'write its path'}"
 
     @staticmethod
     def _shapes(files: list[str], stem: str, split: str | None) -> list[str]:
@@ -305,7 +309,8 @@ class Finder:
             *folders, last = file.split("/")
             if apart and split:
                 folders = ["{split}" if name == split else name for name in folders]
-            found["/".join([*folders, last.replace(stem, "{}", 1)])] = True
+            if stem in last:
+                found["/".join([*folders, last.replace(stem, "{}", 1)])] = True
         return sorted(found)
 
 

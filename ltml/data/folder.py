@@ -16,9 +16,17 @@ from ltml.core.labels import LabelMatrix
 from ltml.core.options import Bounds, fitted
 from ltml.data.finder import Finder
 from ltml.data.holdout import holdout_split
-from ltml.data.plan import ReadingOptions, ReadingPlan, canonical, split_kind
+from ltml.data.plan import (
+    NoLabelsError,
+    Planner,
+    ReadingOptions,
+    ReadingPlan,
+    canonical,
+    listed,
+    split_kind,
+)
 from ltml.data.reader import read
-from ltml.data.splits import LongTailData, Split, is_file
+from ltml.data.splits import LongTailData, Split, is_file, kind_of
 from ltml.data.tables import SUFFIXES, Frame, Table, open_table, plain, read_label_csv  # noqa: F401
 
 _LOG = logging.getLogger(__name__)
@@ -102,7 +110,7 @@ def load(
     names = {"train": train_split or "train", "val": val_split, "test": test_split or "test"}
     names = {kind: name for kind, name in names.items() if name is not None}
     if test_fraction is not None:
-        fitted("test_fraction", test_fraction, Annotated[float, Bounds("(0, 1)")])
+        test_fraction = fitted("test_fraction", test_fraction, Annotated[float, Bounds("(0, 1)")])
         names.pop("test")
     given = {"train": train_split is not None, "test": test_split is not None}
     join = [join] if isinstance(join, str) else list(join)
@@ -130,14 +138,22 @@ class _Folder:
             names = [line.strip() for line in lines_of(read_text(self.listing).rstrip())]
             self.class_names = check_class_names(names, where=str(self.listing))
         paths = {kind: _find_table(self.root, name) for kind, name in self.names.items()}
-        # One table that was named for several splits: whether that may be is asked of a training.
+        # One table that was named for several splits, and names none itself: whether that may be
+        # is asked of a training.
         same = len(paths) > 1 and len(set(self.names.values())) == 1 and all(paths.values())
+        same = same and not self._names_splits(paths["train"])
+        for kind in ("train", "test"):
+            if paths.get(kind, "") is None and not self.given[kind]:
+                paths[kind] = self._of_kind(kind, paths)
         if paths["train"] is None:
             paths = self._one_for_all(paths)
         elif paths.get("test", "") is None and self._names_splits(paths["train"]):
             paths = dict.fromkeys(paths, paths["train"])
         elif paths.get("test", "") is None and not self.given["test"]:
-            del paths["test"]
+            if paths.get("val"):
+                del paths["test"]
+            else:
+                paths = dict.fromkeys({"test": None, **paths}, paths["train"])
         files = set(paths.values())
         if len(files) == 1 and len(paths) > 1 and not same:
             splits = self._split_rows(paths["train"], self._opened(paths["train"]))
@@ -170,10 +186,45 @@ class _Folder:
         """Where no file is called as the training split: the folder's only table is for all."""
         joined = [self.root / name for name in self.join]
         tables = [path for path in _tables(self.root) if path not in joined]
+        tables = tables or [p for p in self._lists() if self._holds_labels(p)]
         tables = [path for path in tables if not self._is_help(path, tables)]
+        if len(tables) > 1:
+            tables = [path for path in tables if self._holds_labels(path)] or tables
         if len(tables) != 1 or self.given["train"]:
             raise self._no_table(self.names["train"])
         return dict.fromkeys({"test": None, **paths}, tables[0])
+
+    def _of_kind(self, kind: str, paths: dict[str, Path | None]) -> Path | None:
+        """The only table whose name says that it is of a split: of validation, if not of testing.
+
+        Tables that hold no labels are none, unless they are called as the split is.
+        """
+        for each in (kind, "val") if kind == "test" else (kind,):
+            found = [p for p in _tables(self.root) if kind_of(p.name.split(".")[0]) == each]
+            found = [p for p in found if p not in paths.values() and self._holds_labels(p)]
+            if len(found) == 1:
+                if each != kind:
+                    self.said.append(f"test: {found[0].name}, as there is no test split")
+                self.names[kind] = found[0].name.split(".")[0]
+                return found[0]
+        return None
+
+    def _holds_labels(self, path: Path) -> bool:
+        """Whether a table is one of images and labels, or may be, once a question is answered."""
+        try:
+            if path.stat().st_size < _SMALL:
+                frame = open_table(path)
+                Planner(frame, self.class_names, self.options, self.finder, path.parent).make()
+        except NoLabelsError:
+            return False
+        except InputError:  # a question, which is asked when the table is read
+            return True
+        return True
+
+    def _lists(self) -> list[Path]:
+        """Text files that may be tables."""
+        found = [path for path in sorted(self.root.glob("*.txt")) if is_file(path)]
+        return [path for path in found if path != self.listing]
 
     def _names_splits(self, path: Path) -> bool:
         """Whether a table has a column of splits, so that it is one for all."""
@@ -243,19 +294,27 @@ class _Folder:
     # --- one table for each split ---
 
     def _one_split(self, kind: str, path: Path) -> Split:
-        frame = self._opened(path)
+        frame, options = self._opened(path), self._learned()
+        first = next(iter(self.plans.values()), None)  # of the images to train on
+        if first is not None:
+            labels = {*first.labels, *first.classes}
+            if options.image_column is None and first.image in frame.columns:
+                options = replace(options, image_column=first.image)
         try:
             table, labels, plan = read(
-                frame, self.class_names, self._learned(), finder=self.finder, near=path.parent,
+                frame, self.class_names, options, finder=self.finder, near=path.parent,
                 plan=self.plan,
             )  # fmt: skip
-        except InputError as error:
-            if kind == "test" and "it has no labels" in str(error):
-                raise InputError(
-                    f"{error}; if there are none, hold out training images to test on: "
-                    "--test-fraction 0.2"
-                ) from None
-            raise
+        except InputError:
+            if first is None or not labels.isdisjoint(frame.columns):
+                raise
+            remedy = "leave it out"
+            if kind == "test":
+                remedy = "hold out training images to test on: --test-fraction 0.2"
+            raise InputError(
+                f"{path} has no labels, of the columns {listed(sorted(labels))} that images to "
+                f"train on have; add them, or {remedy}"
+            ) from None
         self.class_names = labels.class_names
         split = self._with_images(table, labels, path, self.names[kind])
         self._note_images(plan, split)
@@ -295,6 +354,8 @@ class _Folder:
         kinds = self._kinds_by_column(frame, plan, table)
         if kinds is None:
             kinds = self._kinds_by_lists(path, table, plan)
+        if kinds is None and self.test_fraction is None:
+            kinds = self._kinds_by_folders(table)
         if kinds is None and (self.test_fraction is not None or not self.given["test"]):
             kinds = np.full(len(table.images), "train", dtype=object)
         if kinds is None:
@@ -389,11 +450,14 @@ class _Folder:
 
     def _joined_split(self, frame: Frame, plan: ReadingPlan) -> str | None:
         """Add each image's split from a small table beside, such as list_eval_partition.csv."""
-        for path in _tables(self.root):
+        for path in (*_tables(self.root), *self._lists()):
             if str(path) == frame.source or path.stat().st_size > _SMALL:
                 continue
             try:
                 other = open_table(path)
+                word = next((w for w in ("partition", "split") if w in plain(path.stem)), None)
+                if other.note and word:  # without a header; its name says what it holds
+                    other = other._replace(columns=other.columns.rename(columns={"labels": word}))
                 options = ReadingOptions.of(
                     image_column=plan.image if plan.image in other.columns else None
                 )
@@ -439,6 +503,15 @@ class _Folder:
             return None
         plan.notes["table"] = f"split by {', '.join(used)}"
         return kinds
+
+    def _kinds_by_folders(self, table: Table):
+        """Kinds by the folders that images are said to be in, such as ``train/`` and ``test/``."""
+        folders = [image.replace("\\", "/").split("/")[:-1] for image in table.images]
+        kinds = [next(filter(None, map(kind_of, parts)), None) for parts in folders]
+        if None in kinds or len(set(kinds)) < 2 or "train" not in kinds:
+            return None
+        self.said.append("split: by the folders of the images")
+        return np.array(kinds, dtype=object)
 
     # --- afterwards ---
 

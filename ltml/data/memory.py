@@ -14,7 +14,7 @@ from ltml.core.labels import LabelMatrix
 from ltml.data.finder import Finder
 from ltml.data.image import read_image
 from ltml.data.plan import ReadingOptions, ReadingPlan
-from ltml.data.reader import flags_among, read
+from ltml.data.reader import flags_among, flat, read
 from ltml.data.splits import Split
 from ltml.data.tables import Frame, Places, Table, as_text
 
@@ -65,7 +65,7 @@ def from_frame(
     """
     if not isinstance(df, pd.DataFrame):
         raise InputError(f"{name} is of type {type(df).__name__}; give a pandas DataFrame")
-    df = df.rename(columns=str)
+    df = flat(df)
     class_names = None if class_names is None else list(map(str, class_names))
     images = "path" if images is None and "path" in df.columns and plan is None else images
     labels = "labels" if labels is None and "labels" in df.columns and not reading else labels
@@ -91,7 +91,7 @@ def from_frame(
             return _found(finder, table, matrix)
     columns = {column: list(map(as_text, df[column])) for column in df.columns}
     if one and images is not None and plan is None:
-        columns[chosen[0]] = [c if isinstance(c, str) else as_text(c) for c in cells]
+        columns[chosen[0]] = _texts(cells)
     frame = Frame(name, places, pd.DataFrame(columns, dtype=object, index=range(len(df))))
     if chosen:
         flags = not one and flags_among(frame, chosen)
@@ -203,8 +203,7 @@ def from_dataset(
         class_names = [name if isinstance(name, str) else _several(name) for name in class_names]
     cells = _plain_cells(table, targets)
     if any(isinstance(label, str) for cell in cells for label in cell):
-        texts = [c if isinstance(c, str) else as_text(c) for c in cells]
-        frame = {"image": ids, "labels": texts}
+        frame = {"image": ids, "labels": _texts(cells)}
         matrix = _read_texts(table, frame, class_names, separator, reading, label_columns="labels")
     else:
         _, matrix = _read_numbers(table, cells, class_names, indices=listed_labels)
@@ -239,6 +238,11 @@ def _target(dataset, i: int):
 
 def _choose(option: str, given: str | None, found: list[str], columns: Iterable[str]) -> str:
     given = found[0] if given is None and len(found) == 1 else given
+    if given is None:
+        there = ", ".join(columns)
+        raise InputError(
+            f"the data set does not say which column holds its {option}; give {option}=, of {there}"
+        )
     if given not in columns:
         there = ", ".join(columns)
         raise InputError(f"{option}={given!r} is no column of the data set; choose from {there}")
@@ -289,6 +293,15 @@ def _read_numbers(table: Table, cells: Sequence[tuple], class_names, *, indices:
     """Read class indices, lists of them, or vectors of 0 and 1, NaN where unknown."""
     lengths = {len(cell) for cell in cells}
     known = {value for cell in cells for value in cell if value == value}
+    if -1 in known and known <= {-1, 0, 1} and not indices:
+        if 0 in known or len(lengths) > 1:
+            row = next(row for row, cell in enumerate(cells) if -1 in cell)
+            raise table.error(
+                row,
+                f"the labels {quote(str(cells[row]))} hold -1; give NaN where it is unknown, and 0 "
+                "where the class is absent",
+            )
+        return table, LabelMatrix(np.array(cells, dtype=float) > 0, class_names)
     if len(lengths) == 1 and max(lengths) > 1 and not indices:
         repeats = any(len(set(cell)) < len(cell) or type(cell[0]) is not int for cell in cells)
         if known and known <= {0, 1}:
@@ -340,6 +353,12 @@ def _joined(table: Table, matrix: LabelMatrix) -> tuple[Table, LabelMatrix]:
     places = [table.rows[row] for row in first]
     joined = Table(table.source, places, [table.images[row] for row in first])
     return joined, LabelMatrix.from_lists(lists, matrix.class_names)
+
+
+def _texts(cells: Sequence[str | tuple]) -> list[str]:
+    """Labels as cells of a table; beside lists, a text is one label."""
+    lists = any(isinstance(cell, tuple) and cell for cell in cells)
+    return [as_text([c] if lists and isinstance(c, str) and c else c) for c in cells]
 
 
 def _plain_cells(table: Table, cells: Iterable) -> list[str | tuple]:

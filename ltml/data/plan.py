@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 # --- names of columns, as `plain` writes them -------------------------------------------------
 
 _LABELS = re.compile(
-    "((label|tag|class|target|category|genre|finding|choice|attribute|diagnosis|disease|concept)"
+    "((label|tag|class|target|category|genre|finding|choice|attribute|diagnosis|dx|disease|concept)"
     "(name)?(e?s)?(ids?)?|categories|diagnoses|findinglabels|labelnames?|classlabels?"
     "|(image|object|class)(label|tag|categor)(s|y|ies)|annotations?)"
 )
@@ -54,9 +54,10 @@ _DOUBTFUL = re.compile("male|female|sex|gender|smoker|patientsex|is[a-z]+ed|revi
 _SUMMARY = re.compile(".*(risk|any|abnormal|overall|patholog).*|disease|positive|sick|anomaly")
 NEGATIVE = re.compile("nofindings?|normal|healthy|negative|nolabel|background|nothing|nodisease")
 
-_ONE = {"1", "true", "yes", "y", "present", "positive", "pos"}
-_ZERO = {"0", "false", "no", "n", "absent", "negative", "neg"}
+_ONE = {"1", "true", "t", "yes", "y", "present", "positive", "pos"}
+_ZERO = {"0", "false", "f", "no", "n", "absent", "negative", "neg"}
 _UNKNOWN = {"unknown", "unk", "uncertain", "unsure", "?", "u", "not sure", "maybe", "not mentioned"}
+_COMMA = re.compile("[-+]?[0-9]+,0+")  # 1,0, as half of Europe writes 1.0
 STATES = {"present": 1, "absent": 0, "unknown": -1}
 _SAMPLE = 500  # distinct cells from which it is seen what a column holds
 
@@ -248,8 +249,8 @@ def canonical(cell: str) -> str:
     cell = cell.strip()
     if is_nothing(cell):
         return ""
-    if reading.NUMBER.fullmatch(cell):
-        number = float(cell)
+    if reading.NUMBER.fullmatch(cell) or _COMMA.fullmatch(cell):
+        number = float(cell.replace(",", "."))
         return str(int(number)) if abs(number) < 1e15 and number == int(number) else f"{number:g}"
     return cell.casefold()
 
@@ -298,11 +299,16 @@ def meaning_of(value: str, given: list[tuple[str, int]]) -> int | None:
 
 def split_kind(value: str) -> str | None:
     """Which split a value or a file name stands for: ``"train"``, ``"val"``, ``"test"``."""
-    word = plain(value)
-    return "train" if word in ("trainval", "learn") else kind_of(word) if word.isalpha() else None
+    if plain(value) in ("trainval", "learn"):
+        return "train"
+    return kind_of(value) if re.fullmatch("[A-Za-z_-]+", value) else None
 
 
 # --- what a column holds ----------------------------------------------------------------------
+
+
+class NoLabelsError(InputError):
+    """A table names no images, or has no labels: it is some other table, or says neither."""
 
 
 class Column:
@@ -411,8 +417,9 @@ class Planner:
             if not fits:
                 there = names_of(list(self.columns), 20)
                 hint = nearest(name, self.columns)
-                raise self.error(
-                    f"{option}: there is no column {quote(name)}{hint}; there are {there}"
+                raise NoLabelsError(
+                    f"{self.source}: {option}: there is no column {quote(name)}{hint}; there are "
+                    f"{there}"
                 )
             found += fits
         return list(dict.fromkeys(found))
@@ -429,8 +436,9 @@ class Planner:
         self.left.pop(plan.image, None)
         if self.frame.note:
             plan.notes["table"] = self.frame.note
-        chosen = self.named("label_columns", asked.label_columns)
-        classes = self.named("class_columns", asked.class_columns)
+        left_out = set(self.columns) - set(self.left) - {plan.image}
+        chosen = [n for n in self.named("label_columns", asked.label_columns) if n not in left_out]
+        classes = [n for n in self.named("class_columns", asked.class_columns) if n not in left_out]
         plan.value = next(iter(self.named("value_column", [asked.value_column])), None)
         plan.split = next(iter(self.named("split_column", [asked.split_column])), None)
         plan.reader = next(iter(self.named("reader_column", [asked.reader_column])), None)
@@ -446,7 +454,7 @@ class Planner:
         elif not chosen and not classes:
             chosen, classes = self._labels(plan)
         elif chosen and plan.value is None:
-            plan.value = self._value()
+            plan.value = self._value(plan.image)
         for name in (*chosen, *classes):
             self.left.pop(name, None)
         plan.labels, plan.classes = dict.fromkeys(chosen, asked.separator or ""), classes
@@ -505,7 +513,11 @@ class Planner:
         valued = [c for c in columns if c.is_files]
         both = [c for c in valued if c in named]
         found = both or valued or named
-        if self.finder is not None and (len(found) != 1 or not found[0].is_files):
+        if self.finder is not None and found == valued and not any(map(self._fit, found)):
+            # Files of elsewhere, such as addresses: another column may name those that are here.
+            there = [c for c in columns if len(c.filled) == len(c.codes) and self._fit(c) == 1]
+            found = there[:1] or found
+        elif self.finder is not None and (len(found) != 1 or not found[0].is_files):
             pattern = self.options.image_pattern is not None
             there = [c for c in found or columns if self._fit(c) == 1]
             # Of columns of any name, one whose entries are all files: each its own.
@@ -522,9 +534,11 @@ class Planner:
             found = self._same_images(found)
         if not found:
             names = quote(", ".join(self.columns))
-            raise self.error(
-                f"the columns are {names}, and none is known to name images; say which: "
-                "--image-column NAME (in Python image_column=)"
+            answers = [c for c in columns if len(c.filled) == len(c.codes) > 1] or columns
+            answers = [f"--image-column {quote(c.name)}" for c in answers[:4]]
+            raise NoLabelsError(
+                f"{self.source}: the columns are {names}, and none is known to name images; say "
+                f"which: {' or '.join(answers)} (in Python image_column=)"
             )
         if len(found) > 1:
             names = " and ".join(quote(c.name) for c in found[:4])
@@ -590,7 +604,7 @@ class Planner:
             self.left.pop(name)
         return found[0] if found else None
 
-    def _value(self) -> str | None:
+    def _value(self, image: str) -> str | None:
         """The column that affirms or denies labels: its values are flags, or have bounds."""
         for name, column in self.left.items():
             if not _VALUE.fullmatch(column.plain):
@@ -604,6 +618,16 @@ class Planner:
                 self.doubts.append(
                     f"column {quote(name)} holds {min(numbers):g} to {max(numbers):g} for each "
                     f"label; say from where a label counts: {option}, or --ignore {quote(name)}"
+                )
+                self.left.pop(name)
+                return None
+            words = column.filled
+            repeated = len(self.columns[image].cells) < len(column.codes)
+            if repeated and 1 < len(words) <= 20:  # an attribute's value, in a row of its own
+                self.doubts.append(
+                    f"column {quote(name)} holds {listed(words)} for each label; say whether these "
+                    f"are the labels, or are left out: --label-columns {quote(name)}, or --ignore "
+                    f"{quote(name)}"
                 )
                 self.left.pop(name)
                 return None
@@ -621,7 +645,7 @@ class Planner:
             for name in chosen:
                 self.left.pop(name, None)
             if chosen:
-                plan.value = plan.value or self._value()
+                plan.value = plan.value or self._value(plan.image)
                 self._ask_beside(chosen, flags)
             return chosen, []
         if self.class_names is not None and any(n in self.left for n in self.class_names):
@@ -642,7 +666,7 @@ class Planner:
             return [], []
         if found:
             self.left.pop(found[0])
-            plan.value = plan.value or self._value()
+            plan.value = plan.value or self._value(plan.image)
             self._ask_beside(found, flags)
             return found, []
         if self.class_names is not None:
@@ -655,6 +679,12 @@ class Planner:
         found: dict[str, list[str]] = {}
         for name, column in columns.items():
             stem, number = _FAMILY.fullmatch(name).groups()
+            if (
+                number
+                and (column.is_flag() or column.is_silent)
+                and _FAMILY.fullmatch(name)[1] == "class"
+            ):
+                continue  # as columns without a header are called
             if _LABELS.fullmatch(column.plain):
                 found.setdefault(plain(name).rstrip("s"), []).append(name)
             elif number and _LABELS.fullmatch(plain(stem)):
@@ -666,14 +696,16 @@ class Planner:
         if len(families) == 1:
             return families[0]
         single = [family[0] for family in families]
-        parallel = self._parallel([self.columns[name] for name in single])
+        parallel = self.parallel([self.columns[name] for name in single])
         if all(len(family) == 1 for family in families) and parallel:
             for name in single:
                 self.left.pop(name, None)
             return [parallel]
         names = " and ".join(quote(name) for name in single[:4])
         everything = [name for family in families for name in family]
-        answers = [f"--label-columns {' '.join(map(quote, f))}" for f in (*families, everything)]
+        alike = len({self._form(self.columns[name]) for name in everything}) == 1
+        answers = [f"--label-columns {' '.join(map(quote, f))}" for f in families]
+        answers += [f"--label-columns {' '.join(map(quote, everything))}"] * alike
         flags = [n for n, c in self.left.items() if c.is_flag() and n not in everything]
         flags = [n for n in flags if not PLAIN.fullmatch(self.columns[n].plain)]
         if flags:
@@ -682,7 +714,15 @@ class Planner:
         return []
 
     @staticmethod
-    def _parallel(columns: list[Column]) -> str | None:
+    def _form(column: Column) -> str:
+        """What labels look like; columns of different forms are not of the same labels."""
+        if column.is_number:
+            return "numbers"
+        signs = set("".join(column.filled[:_SAMPLE]))
+        return "numbers in lists" if signs <= set("0123456789.,;|[](){} -") else "names"
+
+    @staticmethod
+    def parallel(columns: list[Column]) -> str | None:
         """The column of names, where others hold a number for each name."""
         names = [c for c in columns if not c.is_number]
         if len(names) != 1 or len({len(c.cells) for c in columns}) != 1:
@@ -737,12 +777,15 @@ class Planner:
         """Which columns of 0 and 1 are classes, in their order."""
         if not flags:
             near = [n for n, c in self.left.items() if c.nearly_flag()]
-            return [n for n in near if not PLAIN.fullmatch(self.columns[n].plain)]
+            near = [n for n in near if not PLAIN.fullmatch(self.columns[n].plain)]
+            return near if self._ask_numbers(near) else []
         odd = [n for n, c in flags.items() if PLAIN.fullmatch(c.plain)]
-        for name in odd[:1]:
-            raise self.error(
-                f"column {quote(name)} of 0 and 1 is no class; drop or rename it, or say --ignore "
-                f"{quote(name)}"
+        if odd:
+            some = len(odd) < len(flags)
+            raise (InputError if some else NoLabelsError)(
+                f"{self.source}: column{'s' * (len(odd) > 1)} {listed(odd)} of 0 and 1 "
+                f"{'are no classes' if odd[1:] else 'is no class'}; drop or rename "
+                f"{'them' if odd[1:] else 'it'}, or say --ignore {' '.join(map(quote, odd))}"
             )
         kept = [n for n in flags if n not in odd]
         empty = [n for n, c in self.left.items() if c.is_silent and not PLAIN.fullmatch(c.plain)]
@@ -750,13 +793,7 @@ class Planner:
         near = [n for n in near if not PLAIN.fullmatch(self.columns[n].plain)]
         near = [n for n in near if self.columns[n].vocabulary & (_ONE | _ZERO)]
         kept = [n for n in self.left if n in {*kept, *empty, *near}]
-        counts = [n for n, c in self.left.items() if n not in kept and c.is_number]
-        counts = [n for n in counts if self._are_counts(self.columns[n])]
-        if counts:
-            self.doubts.append(
-                f"column{'s' * (len(counts) > 1)} {listed(counts)} may count what they are named "
-                f"after; say so: --values '>=1=1', or --ignore {' '.join(map(quote, counts))}"
-            )
+        self._ask_numbers(kept)
         doubtful = [n for n in kept if _DOUBTFUL.fullmatch(self.columns[n].plain)]
         doubtful += [n for n in self._summaries(kept) if n not in doubtful]
         if doubtful and len(kept) > len(doubtful) and not self.options.ignore:
@@ -766,6 +803,24 @@ class Planner:
                 f"{what} of 0 and 1 may be no class{'es' * (len(doubtful) > 1)}; say whether to "
                 f"count them: --ignore {left_out}, or --class-columns '*' for all"
             )
+        return kept
+
+    def _ask_numbers(self, kept: list[str]) -> list[str]:
+        """Ask about columns beside others of 0 and 1 that hold counts, or shares from 0 to 1."""
+        if not kept:
+            return kept
+        rest = [n for n, c in self.left.items() if n not in kept and c.is_number]
+        for holds, what, meaning in (
+            (self._are_counts, "may count what they are named after", "'>=1=1'"),
+            (self._are_shares, "hold shares from 0 to 1", "'>=0.5=1,<0.5=0'"),
+        ):
+            found = [n for n in rest if holds(self.columns[n])]
+            if found:
+                found = [n for n in self.left if n in found or (n in kept and holds(self.left[n]))]
+                self.doubts.append(
+                    f"column{'s' * (len(found) > 1)} {listed(found)} {what}; say so: --values "
+                    f"{meaning}, or --ignore {' '.join(map(quote, found))}"
+                )
         return kept
 
     def _summaries(self, names: list[str]) -> list[str]:
@@ -796,29 +851,62 @@ class Planner:
             column = self.columns[counts[0]]
             cell = next(c for c in column.filled if canonical(c) not in _ONE | _ZERO)
             place = self.frame.places[int(column.first[column.cells.index(cell)])]
-            return InputError(
+            return NoLabelsError(
                 f"{self.source}, {place}: column {quote(counts[0])} holds {quote(cell)}, neither 0 "
                 f"nor 1; if the columns count, say so: --class-columns {_listed(counts)} --values "
                 "'>=1=1'"
+            )
+        names, values = self._marks(rest)
+        shares = [n for n, c in rest.items() if c.is_number and self._are_shares(c)]
+        if shares and not names:
+            names, values = shares, [">=0.5=1,<0.5=0"]
+        if names:
+            what = "hold the same few words" if names is not shares else "hold shares from 0 to 1"
+            answers = [f"--class-columns {_listed(names)} --values {quote(v)}" for v in values]
+            return InputError(
+                f"{self.source}: columns {listed(names)} {what}; if they are classes, say what "
+                f"counts: {' or '.join(answers)}"
             )
         if words:
             column = self.columns[words[0]]
             cell = column.filled[0]
             place = self.frame.places[int(column.first[column.cells.index(cell)])]
             answers = " or ".join(f"--label-columns {quote(name)}" for name in words[:3])
-            return InputError(
+            return NoLabelsError(
                 f"{self.source}, {place}: column {quote(words[0])} holds {quote(cell)}, neither 0 "
                 f"nor 1; if it holds the labels, say so: {answers} (in Python label_columns=)"
             )
-        return self.error(
-            "it has no labels; call their column labels, or say which it is: --label-columns NAME"
-        )
+        answers = [f"--label-columns {quote(name)}" for name in list(rest)[:4]]
+        which = f", or say which it is: {' or '.join(answers)}" if answers else ""
+        return NoLabelsError(f"{self.source}: it has no labels; call their column labels{which}")
 
     @staticmethod
     def _are_counts(column: Column) -> bool:
         numbers = {canonical(c) for c in column.filled}
         few = len(numbers) <= 30 and all(n.isdecimal() and int(n) <= 255 for n in numbers)
         return few and "0" in numbers and not PLAIN.fullmatch(column.plain)
+
+    @staticmethod
+    def _are_shares(column: Column) -> bool:
+        numbers = [float(c) for c in column.filled[:_SAMPLE]]
+        inside = bool(numbers) and all(0 <= n <= 1 for n in numbers)
+        return inside and len(set(numbers) - {0, 1}) > 0 and not PLAIN.fullmatch(column.plain)
+
+    def _marks(self, rest: Mapping[str, Column]) -> tuple[list[str], list[str]]:
+        """Columns that hold one or two words, the same in all, and what these may mean."""
+        alike: dict[frozenset, list[str]] = {}
+        for name, column in rest.items():
+            words = frozenset(column.vocabulary - {""})
+            if not PLAIN.fullmatch(column.plain) and 1 <= len(words) <= 2 and "*" not in words:
+                alike.setdefault(words, []).append(name)
+        words, names = max(alike.items(), key=lambda item: len(item[1]), default=((), []))
+        blank = any("" in self.columns[name].vocabulary for name in names)
+        one = sorted(words)
+        if len(names) < 2 or (len(one) == 1 and not blank):
+            return [], []
+        if len(one) == 1:
+            return names, [f"{one[0]}=1,blank=0", f"{one[0]}=1,blank=unknown"]
+        return names, [f"{one[0]}=0,{one[1]}=1", f"{one[0]}=1,{one[1]}=0"]
 
     # --- values ---
 

@@ -1,6 +1,7 @@
 """Read a table by a plan of its columns: labels present, absent and unknown, image by image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from ltml.data.plan import (
     meanings,
     names_of,
 )
-from ltml.data.tables import Frame, Table, plain
+from ltml.data.tables import Frame, Table, is_image_name, plain
 
 
 def read_plan(
@@ -71,10 +72,30 @@ def as_frame(table: "Frame | pd.DataFrame | str | Path") -> Frame:
     if isinstance(table, Frame):
         return table
     if isinstance(table, pd.DataFrame):
-        columns = {str(n): list(map(as_text, table[n])) for n in table.columns}
+        table = flat(table)
+        columns = {n: list(map(as_text, table[n])) for n in table.columns}
         frame = pd.DataFrame(columns, dtype=object, index=range(len(table)))
         return Frame("frame", Places("row", range(len(table))), frame)
     return open_table(Path(table))
+
+
+def flat(table: pd.DataFrame) -> pd.DataFrame:
+    """Call the columns by text, of several levels by the last that says something; and make the
+    rows' names a column, if they are text and no column is called as images are.
+    """
+    names = [name if isinstance(name, tuple) else (name,) for name in table.columns]
+    names = [[str(part) for part in name if str(part).strip()] or [""] for name in names]
+    last = [name[-1] for name in names]
+    if len(set(last)) < len(last):
+        last = [" ".join(name) for name in names]
+    table = table.set_axis(last, axis=1)
+    index = table.index
+    text = not isinstance(index, pd.MultiIndex) and pd.api.types.is_string_dtype(index.dtype)
+    if text and len(index) and index.is_unique and not any(map(is_image_name, last)):
+        name = str(index.name or "image")
+        if name not in last:
+            table = table.assign(**{name: index})[[name, *last]]
+    return table
 
 
 def flags_among(frame: Frame, names: Sequence[str]) -> bool:
@@ -99,6 +120,7 @@ def read(
     """
     if class_names is not None:
         class_names = check_class_names(class_names, where="class_names")
+    frame, options = _apart(frame, options, finder, near, plan)
     planner = Planner(frame, class_names, options, finder, near)
     plan = planner.make(labelled) if plan is None else planner.follow(plan)
     table, codes = planner.images(plan)
@@ -109,6 +131,38 @@ def read(
     if empty:
         plan.notes["unlabelled"] = f"{empty:,} of {len(labels):,} images have no label"
     return table, labels, plan
+
+
+def _apart(frame: Frame, options: ReadingOptions, finder, near, plan):
+    """Part ids such as ``ID_1_edema`` into image and class, where a column of 0 and 1 has a row for
+    every image and every class, and the images are called by the first part.
+    """
+    roles = {options.image_column, *options.label_columns, *options.class_columns}
+    names = [name for name in frame.columns if name not in options.ignore]
+    if len(names) != 2 or roles - {None, *names}:
+        return frame, options
+    ids, value = (Column(name, frame.columns[name]) for name in names)
+    if not value.is_flag() or len(ids.filled) != len(ids.codes) or options.value_column:
+        return frame, options
+    parts = [cell.rpartition("_") for cell in map(str, frame.columns[ids.name])]
+    images, classes = {p[0] for p in parts}, {p[2] for p in parts}
+    every = len(images) * len(classes) == len(parts) and min(len(images), len(classes)) > 1
+    if not every or "" in images | classes:
+        return frame, options
+    finder = finder or Finder(Path(frame.source).parent)
+    some = parts[:: max(1, len(parts) // 20)]
+    if not all(finder.fits(p[0], near=near) for p in some) or any(
+        finder.fits("_".join([p[0], p[2]]), near=near) for p in some
+    ):
+        return frame, options
+    ends = f"end of {ids.name}"
+    columns = frame.columns.assign(**{ids.name: [p[0] for p in parts], ends: [p[2] for p in parts]})
+    if plan is None:
+        options = replace(
+            options, image_column=ids.name, label_columns=(ends,), value_column=value.name,
+            class_columns=(),
+        )  # fmt: skip
+    return frame._replace(columns=columns), options
 
 
 class Reader:
@@ -227,6 +281,8 @@ class Reader:
             if state is None:
                 word = canonical(cell) or "blank"
                 means = quote(word + "=unknown")
+                if "1" not in column.vocabulary:  # such as 255
+                    means = f"{quote(word + '=1')} or --values {means}"
                 if word.isdecimal():
                     means += " or if it counts, --values '>=1=1'"
                 raise self.error(
@@ -282,10 +338,11 @@ class Reader:
         for name, mark in self.plan.labels.items():
             column = self.columns[name]
             cells = dict(zip(column.cells, map(int, column.first), strict=True))
-            found = reading.read(self, cells, class_names, mark or None)
+            found = reading.read(self, cells, class_names, mark or self._single(column))
             self.plan.labels[name] = found.mark
             readings.append((column, found))
         self._check_own_class(readings)
+        self._check_alike(readings)
         width = max(found.width for _, found in readings)
         first: dict[str, int] = {}  # row where a label occurs first
         for column, found in readings:
@@ -309,6 +366,19 @@ class Reader:
             per_image = self._gather() @ per_row
         return LabelMatrix(csr_array((per_image > 0).astype(np.int8)), names)
 
+    def _single(self, column: Column) -> str | None:
+        """``"none"``, if a cell is one label: another column numbers them, or rows repeat images
+        and no mark but a space is in any.
+        """
+        marks = {mark for cell in column.filled for mark in reading.SEPARATORS if mark in cell}
+        if not marks <= {" "} or column.is_number or column.is_list:
+            return None
+        others = [self.columns[n] for n in self.plan.ignored if self.columns[n].is_number]
+        numbered = any(Planner.parallel([column, other]) for other in others)
+        if numbered or (self.repeats and not reading.are_tags(column.filled)):
+            return "none"
+        return None
+
     def _check_own_class(self, readings) -> None:
         """Refuse names of which each image has its own: an id, or a text."""
         for column, found in readings:
@@ -319,6 +389,16 @@ class Reader:
                     f"labels for {self.N:,} images, a class each; say which column holds the "
                     "labels (--label-columns), or what separates them (--separator)"
                 )
+
+    def _check_alike(self, readings) -> None:
+        """Refuse columns of which one holds places in vectors, and another names."""
+        widths = {found.width for _, found in readings}
+        if len(widths) > 1:
+            names = [quote(column.name) for column, _ in readings]
+            raise InputError(
+                f"{self.source}: columns {' and '.join(names)} do not both hold vectors of 0 and 1 "
+                f"of one length; choose one: {' or '.join(f'--label-columns {n}' for n in names)}"
+            )
 
     def _gather(self) -> csr_array:
         rows = len(self.codes)

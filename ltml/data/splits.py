@@ -26,12 +26,12 @@ _KINDS = {  # of splits, by the words that name them
             "eval", "evaluation"},
     "test": {"test", "testing", "tst", "testset", "te", "holdout"},
 }  # fmt: skip
-_WORD = re.compile(r"[a-z]+")
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 
 
 def kind_of(split: str) -> str | None:
     """``"train"``, ``"val"`` or ``"test"``, as a name such as ``train2017`` says, else None."""
-    words = set(_WORD.findall(split.lower()))
+    words = {word.lower() for word in _WORD.findall(split)}
     kinds = [kind for kind, names in _KINDS.items() if names & words]
     return kinds[0] if len(kinds) == 1 else None
 

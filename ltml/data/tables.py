@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from ltml.core.errors import InputError
-from ltml.core.files import lines_of, quote, read_text
+from ltml.core.files import lines_of, quote, read_json, read_text
 from ltml.core.labels import LabelMatrix
 from ltml.data.finder import IMAGE_SUFFIXES
 
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".txt", ".jsonl", ".xlsx", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".txt", ".jsonl", ".xlsx", ".parquet", ".json")
+_OTHERS = (".pkl", ".pickle", ".feather", ".zip", ".bz2", ".xz", ".npy", ".npz", ".mat", ".h5")
 _LARGE = 64 * 2**20  # bytes; larger tables are read by pandas at once, without their line ends
 _MARKS = ",;\t|"
 _IMAGE = re.compile(
@@ -153,6 +154,10 @@ def open_table(path: Path) -> Frame:
         frame = _by_pandas(path, name.rpartition(".")[2])
     elif name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
         frame = _by_line(path)
+    elif name.endswith(".json"):
+        frame = _json(path)
+    elif name.endswith(_OTHERS):
+        raise InputError(f"{path} is of a kind that is not read; save it as {', '.join(SUFFIXES)}")
     else:
         frame = _text(path)
     columns = frame.columns
@@ -231,6 +236,21 @@ def _by_line(path: Path) -> Frame:
     return Frame(str(path), Places("line", lines), columns)
 
 
+def _json(path: Path) -> Frame:
+    """Read a list of objects, or an object of each image's labels."""
+    found = read_json(path, limit=None)
+    if isinstance(found, dict) and all(isinstance(v, str | list) for v in found.values()):
+        found = [{"image": image, "labels": labels} for image, labels in found.items()]
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise InputError(
+            f'{path} is no list of objects such as [{{"image": "1.jpg", "labels": '
+            f'["cat"]}}], and none of each image\'s labels'
+        )
+    entries = [{n.strip(): as_text(v) for n, v in entry.items()} for entry in found]
+    columns = pd.DataFrame(entries, dtype=object).fillna("")
+    return Frame(str(path), Places("entry", range(len(columns))), columns)
+
+
 def _decoded(path: Path) -> str:
     """Return the text of a file, compressed or not."""
     if path.suffix.lower() != ".gz":
@@ -262,6 +282,8 @@ def _text(path: Path) -> Frame:
     # Plain \n for the csv module, so that its line numbers are those of an editor.
     text = "\n".join(lines_of(_decoded(path)))
     head = [line for line in text.split("\n", 200)[:200] if line.strip(' \t,;"')]
+    if (counted := _counted(path, text)) is not None:
+        return counted
     mark = _delimiter(path, head)
     rows, lines = [], []
     if mark == " ":  # a list: an image, then its labels
@@ -289,6 +311,30 @@ def _text(path: Path) -> Frame:
         rows, lines = rows[1:], lines[1:]
     columns = pd.DataFrame(rows, columns=names, dtype=object)
     return Frame(str(path), Places("line", lines), columns, note)
+
+
+def _counted(path: Path, text: str) -> Frame | None:
+    """Read a list that begins with the number of its rows, as CelebA's and DeepFashion's do.
+
+    Its header may leave the image out, and name all labels by one word.
+    """
+    lines = [(n, line.split()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    head = lines[0][1] if lines else []
+    if len(head) != 1 or not head[0].isdecimal() or int(head[0]) != len(lines) - 2:
+        return None
+    (_, names), rows = lines[1], [cells for _, cells in lines[2:]]
+    width = len(rows[0]) if rows else 0
+    wrong = next((n for n, cells in lines[2:] if len(cells) != width), None)
+    if wrong is not None:
+        raise InputError(f"{path}, line {wrong}: there are not {width} columns, as in line 3")
+    if len(names) == width - 1:
+        names = ["image", *names]
+    elif len(names) == 2 < width:
+        names = [names[0], *(f"class {c}" for c in range(width - 1))]
+    if len(names) != width:
+        raise InputError(f"{path}, line 2: there are {len(names)} names of {width} columns")
+    columns = pd.DataFrame(rows, columns=names, dtype=object)
+    return Frame(str(path), Places("line", [n for n, _ in lines[2:]]), columns)
 
 
 def _delimiter(path: Path, head: list[str]) -> str:

@@ -57,6 +57,38 @@ def test_labels_in_columns(files):
     assert split.labels.dense().tolist() == [[1, 1], [0, 0], [0, 1], [1, 0]]
 
 
+def test_rows_and_columns_may_be_called_anything(files):
+    paths, Y = [f"{i}.png" for i in "abcd"], [[1, 1], [0, 1], [1, 0], [0, 0]]
+    flags = pd.DataFrame(Y, columns=["cat", "dog"])
+    levels = pd.MultiIndex.from_tuples([("image", "path"), ("y", "cat"), ("y", "dog")])
+    named = pd.Index(paths, name="photo")
+    for df in (
+        flags.set_axis(paths),
+        flags.set_axis(named),
+        pd.concat([pd.Series(paths), flags], axis=1).set_axis(levels, axis=1),
+        pd.concat([pd.Series(paths), flags], axis=1).set_axis([0, 1, 2], axis=1),
+        flags.assign(path=paths).set_axis(["x", "x", "y", "y"]),
+    ):
+        split = from_frame(df, root=files)
+        assert split.ids == paths
+        assert split.labels.dense().tolist() == Y
+
+
+def test_a_text_beside_lists_is_one_label(files):
+    split = from_frame(frame(["cat", ["cat", "hot dog"], "hot dog", None]), root=files)
+    assert split.labels.class_names == ("cat", "hot dog")
+    assert split.labels.dense().tolist() == [[1, 0], [1, 1], [0, 1], [0, 0]]
+
+
+def test_columns_left_out_of_those_given(files):
+    df = pd.DataFrame({"path": ["a.png", "b.png"], "cat": [255, 0], "dog": [0, 1]})
+    options = {"images": "path", "labels": ["cat", "dog"], "root": files}
+    with pytest.raises(InputError, match=r"--values '255=1' or .* leave it out: --ignore 'cat'"):
+        from_frame(df, **options)
+    assert from_frame(df, **options, ignore="cat").labels.class_names == ("dog",)
+    assert from_frame(df, **options, values="255=1").labels.dense().tolist() == [[1, 0], [0, 1]]
+
+
 @pytest.mark.parametrize("cells", [["cat", "dog", "dog", "cat"], [0, 1, 1, 0]])
 def test_a_row_per_label(files, cells):
     split = from_frame(frame(cells, images="aabc"), root=files)
@@ -78,7 +110,6 @@ def test_a_test_frame_takes_the_classes_of_its_training_frame(files):
         (frame("x"), {"name": "mine", "labels": ["cat"]}, "mine has no column 'cat'"),
         (frame(["x"], images="z"), {}, "frame, row 0: image"),
         (frame(["a", "red cat", "b", "c"]), {}, "row 1: 'red cat' may be"),
-        (frame(["a", ["b"], "", ""]), {}, "row 0: 'a' is no list, as other rows have"),
         (frame(None), {}, "frame holds no label"),
         (frame([{"x": 1}] * 4), {}, "row 0: a label is of type dict"),
         (frame([0.5, 1, 1, 1]), {}, "image 0 has label"),
@@ -145,6 +176,12 @@ def test_targets_of_0_and_1(kind):
     assert from_dataset(items).labels.dense().tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
+def test_targets_of_1_and_minus_1(kind):
+    items = [(PHOTO, kind([-1, -1, 1])), (PHOTO, kind([1, -1, -1]))]
+    assert from_dataset(items).labels.dense().tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
 def test_index_targets_may_have_names_that_are_other_numbers():
     split = from_dataset([(PHOTO, 0), (PHOTO, 1)], class_names=["1", "0"])
     assert split.labels.dense().tolist() == [[1, 0], [0, 1]]
@@ -161,7 +198,7 @@ def test_classes_of_several_names():
     [
         ([(torch.zeros(3, 8, 8) - 2, 0)], "give the data set without a transform that normalises"),
         ([(PHOTO, {"boxes": []})], "item 0: a label is of type dict"),
-        ([(PHOTO, [0, -1])], "image 0 has label -1"),
+        ([(PHOTO, [0, -1])], "item 0: the labels '(0, -1)' hold -1; give NaN where"),
         ({"train": []}, "the data set has the splits train; give one of them"),
     ],
 )  # fmt: skip
@@ -212,5 +249,7 @@ def test_hugging_face_columns_are_found_by_their_type(hugging_face):
     assert split.labels.counts.tolist() == [2, 1]
     images, _ = next(Loader(split, image_size=8).batches([[0, 2]]))
     assert images.shape == (2, 3, 8, 8)
-    with pytest.raises(InputError, match="labels=None is no column of the data set; choose from"):
+    with pytest.raises(
+        InputError, match="does not say which column holds its labels; give labels=, of"
+    ):
         from_dataset(hugging_face)

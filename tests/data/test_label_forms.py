@@ -90,7 +90,7 @@ ASKS = {
     "two spellings": ("a.jpg,cat\nb.jpg,dog;Cat", "line 3: 'Cat' is 'cat' (line 2) but for case and spaces; write them alike"),
     "underscores": ("a.jpg,traffic_light\nb.jpg,dog;Traffic  Light", "line 3: 'Traffic  Light' is 'traffic_light' (line 2)"),
     "numbers among names": ("a.jpg,cat;3", "line 2: label '3' is a number beside names"),
-    "numbers below 0": ("a.jpg,0 1 -1", "line 2: '0 1 -1' may be"),
+    "numbers below 0": ("a.jpg,0 1 -1", "line 2: '0 1 -1' holds -1, and other cells 0, so that -1 may be unknown"),
     "a large index": ("a.jpg,99999999", "line 2: label '99999999' is too large for an index"),
     "no list": ('a.jpg,"[cat, dog]"', "line 2: '[cat, dog]' is no list as JSON or Python writes it"),
     "a cut list": ("a.jpg,['a' ... 'z']", "is no list"),
@@ -115,7 +115,7 @@ def test_forms_that_are_asked_about(tmp_path, rows, message):
 
 
 HEADERS = {
-    "no image": ("words,labels\nx,cat\n", "the columns are 'words, labels', and none is known to name images; say which: --image-column NAME"),
+    "no image": ("words,labels\nx,cat\n", "the columns are 'words, labels', and none is known to name images; say which: --image-column 'words'"),
     "empty": ("", "the columns are ''"),
     "two image columns": ("image,path,labels\na,b,cat\n", "columns 'image' and 'path' may both be meant"),
     "two label columns": ("image,label,class\na,cat,0\n", "columns 'label' and 'class' may both be meant"),

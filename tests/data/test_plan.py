@@ -163,6 +163,46 @@ READ = {
     "yes and no": (
         {"train.csv": table("image,cat,dog", lambda i: f"{i},{'yes' if i % 2 else 'no'},{'no' if i % 2 else 'Yes'}")},
         JPG, {}, labels(*["dog", "cat"] * 3)),
+    "images and classes in one id": (
+        {"stage_2_train.csv": rows("ID,Label", *(
+            f"ID_{i}_{name},{int(name in ANIMALS[i])}" for i in range(6) for name in ("cat", "dog")))},
+        [f"stage_2_train/ID_{i}.png" for i in range(6)], {},
+        {f"ID_{i}": set(ANIMALS[i].split()) for i in range(6)}),
+    "a list that begins with its length": (
+        {"list_attr.txt": "6\nSmiling Young\n" + "".join(f"{i}.jpg {1 - 2 * (i % 2):2}  1\n" for i in range(6)),
+         "list_eval_partition.txt": "".join(f"{i}.jpg {i // 2}\n" for i in range(6))}, JPG, {},
+        {f"{i}.jpg": {"Young"} | (set() if i % 2 else {"Smiling"}) for i in range(6)}),
+    "a list whose labels have one name": (
+        {"list_attr.txt": "6\nimage_name  attribute_labels\n" + "".join(f"{i}.jpg  -1 {1 - 2 * (i % 2)} -1 1\n" for i in range(6))},
+        JPG, {}, {f"{i}.jpg": {"class 3"} | (set() if i % 2 else {"class 1"}) for i in range(6)}),
+    "names of several words, numbered": (
+        {"train.csv": table("image,class_name,class_id", lambda i: f"{i},{['No finding', 'Aortic bulge'][i % 2]},{i % 2}")},
+        JPG, {}, {str(i): {["No finding", "Aortic bulge"][i % 2]} for i in range(6)}),
+    "names of several words, a row each": (
+        {"train.csv": rows("image,finding", *(f"{i},{n}" for i in range(6) for n in ("Pleural wall", "Old rib")))},
+        JPG, {}, {str(i): {"Pleural wall", "Old rib"} for i in range(6)}),
+    "the diagnosis": (
+        {"meta.csv": table("lesion_id,image_id,dx,dx_type,age", lambda i: f"L{i // 2},{i},{['nv', 'mel'][i % 2]},histo,8{i}"),
+         "other.csv": table("image_id,site,sex", lambda i: f"{i},back,male")}, JPG, {}, labels(*["nv", "mel"] * 3)),
+    "decimal commas": (
+        {"train.csv": table("image;cat;dog", lambda i: f"{i};{i % 2},0;{1 - i % 2},0")}, JPG, {}, labels(*["dog", "cat"] * 3)),
+    "vectors of 1 and -1": (
+        {"train.csv": table("image,labels", lambda i: f"{i},1 {1 - 2 * (i % 2)} -1")}, JPG, {},
+        {str(i): {"class 0"} | (set() if i % 2 else {"class 1"}) for i in range(6)}),
+    "ids that were numbers beside missing ones": (
+        {"train.csv": table("id,labels", lambda i: f"{i}.0,{'ab'[i % 2]}")}, [f"photos/000{i}.jpg" for i in range(6)],
+        {}, {f"{i}.0": {"ab"[i % 2]} for i in range(6)}),
+    "t and f": (
+        {"train.csv": table("image,cat,dog", lambda i: f"{i},{'ft'[i % 2]},{'tf'[i % 2]}")}, JPG, {}, labels(*["dog", "cat"] * 3)),
+    "a list of objects": (
+        {"train.json": json.dumps([{"image": f"{i}.jpg", "tags": ANIMALS[i].split()} for i in range(6)])}, JPG, {},
+        {f"{i}.jpg": set(ANIMALS[i].split()) for i in range(6)}),
+    "an object of lists": (
+        {"train.json": json.dumps({f"{i}.jpg": ANIMALS[i].split() for i in range(6)})}, JPG, {},
+        {f"{i}.jpg": set(ANIMALS[i].split()) for i in range(6)}),
+    "no header, a column each": (
+        {"train.csv": "".join(f"photos/{i}.jpg,{i % 2},{1 - i % 2},0\n" for i in range(6))}, JPG, {},
+        {f"photos/{i}.jpg": {f"class {1 - i % 2}"} for i in range(6)}),
     "a plain index, blank lines, other columns": (
         {"train.csv": ",image,note,tags,\n\n0,0,a b,cat;dog,\n1,1,,dog,\n2,2,c,cat,\n3,3,,dog,\n"}, JPG, {},
         labels("cat dog", "dog", "cat", "dog")),
@@ -200,6 +240,30 @@ ASKED = {
         rows("image_id,reader,cat,dog", *(f"{i},{r},{int('cat' in ANIMALS[i] and r == 0)},{int('dog' in ANIMALS[i])}" for i in range(6) for r in range(2))),
         {"readers": "any"}),
     "words": (table("image,words", lambda i: f"{i},{ANIMALS[i]}").replace("cat dog", "cat|dog"), {"label_columns": ["words"]}),
+    "crosses": (
+        table("image,cat,dog", lambda i: f"{i},{'x' * ('cat' in ANIMALS[i])},{'x' * ('dog' in ANIMALS[i])}"),
+        {"class_columns": ["cat", "dog"], "values": "x=1,blank=0"}),
+    "two words of one's own": (
+        table("image,cat,dog", lambda i: f"{i},{['nein', 'ja']['cat' in ANIMALS[i]]},{['nein', 'ja']['dog' in ANIMALS[i]]}"),
+        {"class_columns": ["cat", "dog"], "values": "ja=1,nein=0"}),
+    "1 for no and 2 for yes": (
+        table("image,cat,dog", lambda i: f"{i},{1 + ('cat' in ANIMALS[i])},{1 + ('dog' in ANIMALS[i])}"),
+        {"class_columns": ["cat", "dog"], "values": "1=0,2=1"}),
+    "shares": (
+        table("image,cat,dog", lambda i: f"{i},{0.9 * ('cat' in ANIMALS[i])},{0.2 + 0.3 * ('dog' in ANIMALS[i])}"),
+        {"class_columns": ["cat", "dog"], "values": ">=0.5=1,<0.5=0"}),
+    "shares beside 0 and 1": (
+        table("image,cat,dog", lambda i: f"{i},{int('cat' in ANIMALS[i])},{[0.33, 0, 1, 0.66][2 * ('dog' in ANIMALS[i]) + i % 2]}"),
+        {"values": ">=0.5=1,<0.5=0"}),
+    "small counts": (
+        table("image,cat,dog", lambda i: f"{i},{(1 + i % 2) * ('cat' in ANIMALS[i])},{(1 + i % 3) * ('dog' in ANIMALS[i])}"),
+        {"values": ">=1=1"}),
+    "an attribute's value": (
+        rows("image,attribute,value", *(f"{i},{a},{v}" for i in range(6) for a, v in zip("ab", 2 * ANIMALS[i].split(), strict=False))),
+        {"label_columns": ["value"]}),
+    "names and vectors": (
+        table("image,labels,target", lambda i: f"{i},\"{ANIMALS[i].split()}\",\"[{int('cat' in ANIMALS[i])}, {int('dog' in ANIMALS[i])}, 0]\""),
+        {"label_columns": ["labels"]}),
     "two kinds of labels": (
         table("image,label,class,cat,dog", lambda i: f"{i},x{i % 2},y{i % 3},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"),
         {"class_columns": ["cat", "dog"]}),
@@ -326,17 +390,64 @@ SPLITS = {
 
 
 @pytest.mark.parametrize("column", SPLITS)
-@pytest.mark.parametrize("file", ["train.csv", "labels.csv"])
+@pytest.mark.parametrize("file", ["train.csv", "labels.csv", "labels.csv for both"])
 def test_a_column_deals_out_the_splits(tmp_path, column, file):
     values = SPLITS[column]
     text = table(f"image,labels,{column}", lambda i: f"{i},{'ab'[i % 2]},{values[i]}")
-    data = load(root=tree(tmp_path, {file: text}, JPG))
+    file, both, _ = file.partition(" for both")
+    options = {"train_split": "labels", "test_split": "labels"} if both else {}
+    data = load(root=tree(tmp_path, {file: text}, JPG), **options)
     train = [i for i, v in enumerate(values) if v in ("train", "Training", "False") or
              (v == "1" and "TRAIN" in column) or (v == "0" and "part" in column)]  # fmt: skip
     assert data.train.ids == [str(i) for i in train]
     assert not set(data.train.ids) & set(data.test.ids)
     assert (data.val is not None) == (column == "split")
     assert f"train {len(train)}" in str(data.plan)
+
+
+@pytest.mark.parametrize(
+    ("files", "options"),
+    [
+        ({"train.csv": 0, "valid.csv": 4}, {}),
+        ({"Photos_Training_Labels.csv": 0, "Photos_Testing_Labels.csv": 4}, {}),
+        ({"train.csv": 0, "list_partition.txt": 0}, {}),
+        ({"all.csv": 0, "list_partition.txt": 0}, {"train_split": "all"}),
+        ({"train.csv": 0, "train_list.txt": 0, "test_list.txt": 4}, {}),
+        ({"metadata.csv": 0, "sizes.csv": 0}, {"folders": True}),
+    ],
+)
+def test_splits_are_found_beside_the_table(tmp_path, files, options):
+    """Tables by their kind, lists, small tables and folders; nothing is dealt out at random."""
+    options = dict(options)
+    folders = options.pop("folders", False)
+    name = [f"{'train' if i < 4 else 'test'}/{i}.jpg" if folders else str(i) for i in range(6)]
+    whole_table = "list_partition.txt" in files or "train_list.txt" in files or folders
+    texts = {}
+    for file, first in files.items():
+        few = range(first, 6 if whole_table or first else 4)
+        if file == "list_partition.txt":
+            texts[file] = "".join(f"{i}.jpg {2 * (i > 3)}\n" for i in few)
+        elif file.endswith("_list.txt"):
+            texts[file] = "".join(f"{i}.jpg\n" for i in (few if first else range(4)))
+        elif file == "sizes.csv":
+            texts[file] = rows("file_name,width,height", *(f"{name[i]},24,2{i}" for i in few))
+        else:
+            texts[file] = rows("image,labels", *(f"{name[i]},{'ab'[i % 2]}" for i in few))
+    if "list_partition.txt" in files:
+        for file in {"train.csv", "all.csv"} & texts.keys():
+            texts[file] = rows("image,labels", *(f"{i}.jpg,{'ab'[i % 2]}" for i in range(6)))
+    data = load(root=tree(tmp_path, texts, name if folders else JPG), **options)
+    assert [i.rpartition("/")[2][0] for i in data.train.ids] == list("0123")
+    assert [i.rpartition("/")[2][0] for i in data.test.ids] == list("45")
+
+
+def test_an_unlabelled_test_table_is_asked_about(tmp_path):
+    files = {"train.csv": table("id_code,diagnosis", lambda i: f"{i},{i % 2}")}
+    root = tree(tmp_path, files | {"test.csv": rows("id_code", "7", "8")}, JPG)
+    with pytest.raises(InputError, match="has no labels, of the columns 'diagnosis'") as asked:
+        load(root=root)
+    assert answers(str(asked.value)) == [{"test_fraction": "0.2"}]
+    assert len(load(root=root, test_fraction="0.2").train) < 6
 
 
 def test_folds_are_asked_about_and_any_may_be_tested_on(tmp_path):
@@ -387,8 +498,8 @@ def test_an_image_in_two_splits_is_an_error(tmp_path, capsys):
     root = tree(tmp_path, {"train.csv": text, "test.csv": text}, JPG)
     assert main(["data", "check", "--root", str(root)]) == 2
     assert "6 of 6 images of the test split are the same files as" in capsys.readouterr().err
-    with pytest.raises(InputError, match="has 6 images, found in photos/, and does not say which"):
-        load(root=root, train_split="train", test_split="train")
+    data = load(root=root, train_split="train", test_split="train")  # as a training will refuse
+    assert data.train.ids == data.test.ids
     data = load(root=root, test_fraction=0.5)
     assert sorted(data.train.ids + data.test.ids) == [str(i) for i in range(6)]
     twice = table(
