@@ -56,7 +56,7 @@ class Fitted(ConstrainedLayoutEngine):
                 self._break(title, 0.8 * fig.bbox.width, False)
         super().execute(fig)
         before = None
-        for _ in range(3):  # what is broken or left out makes room, or takes it
+        for _ in range(8):  # what is broken or left out makes room, or takes it
             now = self._fit(fig)
             if now == before:
                 break
