@@ -80,12 +80,12 @@ class ClassBalancedLoss(MultiLabelLoss):
         \ell = w_c \, \mathrm{BCE}(z, y), \qquad
         w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \tfrac{1}{C} \sum_c w_c = 1
 
-    The paper weighs an image by its only class; with several, each class weighs its own element.
+    The paper weights an image by its only class; with several, each class weights its own element.
 
     Args:
         counts: ``(C,)`` images of each class, taken as at least 1.
         num_images: number of images ``N``.
-        beta: in [0, 1): 0 weighs all classes alike; towards 1, by inverse frequency.
+        beta: in [0, 1): 0 weights all classes alike; towards 1, by inverse frequency.
 
     Raises:
         InputError: if an option is out of range.
@@ -175,7 +175,7 @@ class DistributionBalancedLoss(MultiLabelLoss):
     r"""Correct for labels that occur together, and tolerate negatives.
 
     Class-aware sampling picks an image for any of its labels, so it also repeats the other labels
-    of that image. The share of an image's picks that are for class :math:`c` weighs each element,
+    of that image. The share of an image's picks that are for class :math:`c` weights each element,
 
     .. math::
         w_{ic} = \alpha + \sigma(\beta (r_{ic} - \mu)), \qquad

@@ -35,7 +35,7 @@ class MaxEnt:
 
 
 def maximum_entropy(labels: LabelMatrix, classes: Sequence[int], *, ridge: float = 0.0) -> MaxEnt:
-    r"""Weigh the images that hold some classes: equal class rates, and the largest entropy.
+    r"""Weight the images that hold some classes: equal class rates, and the largest entropy.
 
     The weights are :math:`w_i \propto \exp(\lambda \cdot Y_i)`, where :math:`\lambda` solves
 
@@ -226,7 +226,7 @@ def group_shares(
 def balance_groups(
     labels: LabelMatrix, groups: Mapping[str, np.ndarray], *, ridge: float = 0.0
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Weigh the images of each group by itself, so that its classes are sampled equally often.
+    """Weight the images of each group by itself, so that its classes are sampled equally often.
 
     Where no weights do that (`a` beside `b` in half the images, beside `c` in the others: it comes
     up as often as both together), the most frequent class is left out of the balance, until the

@@ -53,8 +53,8 @@ class Loader:
         image_size: side of the square images in pixels.
         device: where batches are wanted.
         augment: a name of :data:`ltml.data.augment.AUGMENTATIONS`, used where a seed is given.
-        mean: of each channel, for the normalisation; default: ImageNet's.
-        std: of each channel.
+        mean: per-channel mean for normalisation, shape (3,); default: ImageNet's.
+        std: per-channel standard deviation for normalisation, shape (3,).
         keep: ``"device"``, ``"memory"``, ``"files"``, or None to choose by the room there is.
         workers: decoding threads; default: one a core.
         progress: show a bar while decoding.

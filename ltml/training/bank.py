@@ -62,7 +62,7 @@ def bank(
     mirrors: that is all the augmentation there is. Maps that would take more than half of the free
     memory are kept in a temporary file.
 
-    Training a classifier anew on a backbone from plain draws is *decoupled training*.
+    Retraining a classifier on a backbone from uniform sampling is *decoupled training*.
 
     Args:
         source: a trained run, or its folder; or a recipe, whose backbone and weights are taken.

@@ -373,8 +373,8 @@ def build_model(
             in_channels=feature_channels(backbone),
             num_classes=len(counts),
         )
-        # Begin by expecting each class as often as the average one: else most of the gradient that
-        # rare classes ever get is the first epoch's news that labels are rare.
+        # Begin by expecting each class as often as the average one: otherwise rare classes spend
+        # most of their gradient in epoch 1 learning that positives are rare.
         prior = min(max(counts.sum() / max(num_images, 1) / len(counts), 1e-3), 0.5)
         nn.init.constant_(head.classifier.bias, math.log(prior / (1 - prior)))
     freeze_norm = bool(recipe.freeze_norm)

@@ -76,7 +76,7 @@ def refit(
 
 @torch.no_grad()
 def interpolate(module: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
-    """Move a module's parameters and statistics a share of the way back to a former state."""
+    """Interpolate parameters and buffers towards an earlier ``state_dict``."""
     for name, value in module.state_dict().items():
         if value.is_floating_point():
             value.lerp_(start[name].to(value), share)
