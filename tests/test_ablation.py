@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -5,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltml import InputError, Recipe, Run, plots
+from ltml import InputError, Recipe, Run, fit, plots
 from ltml.training import ablation
+from ltml.training.setup import completed
 
 TINY = Recipe(data="pictograms", image_size=24, steps=2, batch_size=8, augment="none")
 ONLY = ["uniform/bce/off", "class-aware/dgb/dem"]
@@ -132,19 +135,62 @@ def test_each_part_takes_the_options_it_has():
         ({}, {"data_options": {"seed": 1}}),
     ],
 )
-def test_rows_of_other_options_are_refused_either_way(before, now, tmp_path, monkeypatch):
+def test_rows_of_other_options_are_refused_either_way(before, now, tiny, tmp_path, monkeypatch):
     def recipe(options):
         return Recipe(**{"sampler": "group", "loss": "dgb", "diversity": "dem"} | options)
 
     (tmp_path / "summary.json").touch()
-    run = type("Run", (), {"recipe": {}})
+    run = type("Run", (), {"recipe": {}, "config": {"data": {}}})
     monkeypatch.setattr(ablation.Run, "load", lambda folder: run)
-    run.recipe = vars(recipe(before))
+    run.recipe = vars(completed(recipe(before), tiny.train))
     with pytest.raises(InputError, match="was trained with"):
-        ablation._finished(tmp_path, recipe(now))
-    said = {"loss_options": {"strength": 0.5}, "head_options": {"tau": 8}}
-    run.recipe = vars(recipe({}))
-    assert ablation._finished(tmp_path, recipe(said))  # the defaults
+        ablation._finished(tmp_path, recipe(now), tiny)
+    said = {"loss_options": {"strength": 0.5}, "head_options": {"tau": 8}, "lr": 0.01, "epochs": 7}
+    said |= {"image_size": 24, "augment": "shift", "device": "cpu"}
+    run.recipe = vars(completed(recipe({}), tiny.train))
+    assert ablation._finished(tmp_path, recipe(said), tiny)  # the defaults
+    run.recipe = vars(completed(recipe(said), tiny.train))
+    assert ablation._finished(tmp_path, recipe({}), tiny)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": lambda split: split.subset(range(1, len(split)))},
+        {"train": lambda split: replace(split, ids=[f"other/{i}" for i in split.ids])},
+        {"test": lambda split: split.subset(range(len(split) - 1))},
+        {"test": lambda split: replace(split, ids=[f"other/{i}" for i in split.ids])},
+        {"test": lambda split: replace(split, labels=_swapped(split.labels))},
+        {"train": lambda split: replace(split, labels=_swapped(split.labels))},
+    ],
+)
+def test_rows_of_other_data_are_refused(change, tiny, tmp_path, monkeypatch):
+    recipe = replace(TINY, steps=1)
+    out = tmp_path / "uniform+bce+off+seed0"
+    made = fit(recipe, data=tiny, out=out, progress=False)
+    other = replace(tiny, **{name: do(getattr(tiny, name)) for name, do in change.items()})
+    assert ablation._finished(out, recipe, tiny)
+    with pytest.raises(InputError, match="was trained on other data than these"):
+        ablation._finished(out, recipe, other)
+    config = json.loads((out / "config.json").read_text())
+    del config["data"]["digest"]  # as of an older version
+    (out / "config.json").write_text(json.dumps(config))
+    assert ablation._finished(made.path, recipe, tiny)
+
+
+def _swapped(labels):
+    """Two images' labels exchanged, which leaves every count."""
+    rows = np.arange(len(labels))
+    first = next(i for i in rows if set(labels[i]) != set(labels[0]))
+    rows[[0, first]] = rows[[first, 0]]
+    return labels.subset(rows)
+
+
+def test_a_search_of_rates_is_never_left_beside_a_table_without(tmp_path):
+    (tmp_path / "rates.csv").write_text("lr\n0.1\n")
+    with pytest.raises(InputError, match="is the search of another ablation"):
+        ablation.ablate(TINY, ablation.cells(seeds=1, only=["uniform/bce/off"]), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["rates.csv"]
 
 
 def test_bad_input_is_named():

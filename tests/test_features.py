@@ -198,6 +198,17 @@ def test_what_cannot_be_recorded_is_said_and_nothing_written(copy, tiny):
     assert not list(copy.path.glob("*features*"))
 
 
+def test_a_record_of_another_training_in_the_folder_is_refused(copy, tiny, tmp_path):
+    record_features(copy, data=tiny, per_class=2)
+    FeatureRecord.load(copy)
+    kept = (copy.path / "features.npz").read_bytes()
+    recipe = Recipe.from_dict(copy.recipe | {"seed": 7})
+    again = fit(recipe, data=tiny, out=copy.path, overwrite=True, progress=False)
+    (again.path / "features.npz").write_bytes(kept)
+    with pytest.raises(InputError, match="it is of another training"):
+        FeatureRecord.load(again)
+
+
 def test_the_data_given_to_fit_with_a_holdout_are_those_of_its_features(tiny, tmp_path):
     run = train(tmp_path / "run", tiny, holdout=0.3)
     assert record_features(run, data=tiny, per_class=2).classes["class"].tolist()

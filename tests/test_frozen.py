@@ -73,6 +73,37 @@ def test_a_recipe_that_freezes_all_makes_its_own_bank(tiny, tmp_path):
     assert run.summary["mAP"] == again.summary["mAP"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backbone": "mobilenet_v2"},
+        {"image_size": 32},
+        {"augment": "shift"},
+        {"weights": "DEFAULT"},
+        {"freeze": 2},
+    ],
+)
+def test_a_recipe_of_another_bank_is_refused(bank, tmp_path, changes):
+    (name, value) = next(iter(changes.items()))
+    said = f"{name} is {value!r}, but the bank was made with {name}="
+    with pytest.raises(ltml.InputError, match=said):
+        fit(Recipe(**{**vars(HEAD), **changes}), data=bank, out=tmp_path / "a", progress=False)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_recipe_takes_from_a_bank_what_it_leaves_open(bank, tmp_path):
+    same = Recipe(**{**vars(HEAD), **bank.settings})
+    runs = [
+        fit(recipe, data=bank, out=tmp_path / str(i), progress=False)
+        for i, recipe in enumerate((HEAD, same))
+    ]
+    assert runs[0].recipe == runs[1].recipe
+    assert runs[0].recipe["augment"] == "light"
+    assert runs[0].summary["mAP"] == runs[1].summary["mAP"]
+    probed = ltml.probe(bank, out=tmp_path / "probe", progress=False)
+    assert probed.recipe["backbone"] == "small"
+
+
 def test_a_frozen_training_resumes(tiny, tmp_path, monkeypatch):
     recipe = Recipe(**{**vars(HEAD), "freeze": -1, "backbone": "small", "steps": 25})
     whole = fit(recipe, data=tiny, out=tmp_path / "a", progress=False)

@@ -11,8 +11,9 @@ from torch import nn
 from ltml import InputError, Recipe, Run, fit
 from ltml.data.holdout import with_holdout
 from ltml.data.loader import Loader
-from ltml.runs.run import METRICS, PER_CLASS, VALIDATION
+from ltml.runs.run import METRICS, PER_CLASS, VALIDATION, table_of
 from ltml.training import train
+from ltml.training.ablation import tabulate
 from ltml.training.passes import evaluate
 from ltml.training.setup import completed, lr_factor, make_optimizer
 
@@ -195,15 +196,23 @@ def test_the_best_epoch_by_validation_is_kept_and_tested(tiny, tmp_path):
     recipe = replace(TINY, steps=None, epochs=5, evaluate_every=None, keep="best", lr=0.05)
     run = fit(recipe, data=split, out=tmp_path / "r", progress=False)
     assert list(run.metrics) == METRICS + VALIDATION
-    best = int(run.metrics.val_mAP.idxmax()) + 1
-    assert run.summary["kept_epoch"] == best
+    kept = run.summary["kept_epoch"]
+    assert run.metrics.val_mAP.max() == run.metrics.val_mAP[kept - 1]
     model = build_model(Recipe.from_dict(run.recipe), split.train.labels)
     model.load_state_dict(run.state_dict())
     for name, part in (("val_mAP", split.val), ("mAP", split.test)):
         scores = evaluate(model, Loader(part, image_size=24))[0]
         found = train.average_precision(scores, part.labels.dense())
-        row = run.metrics.iloc[best - 1 if name == "val_mAP" else -1]
-        assert np.nanmean(found) == pytest.approx(row[name], abs=1e-6)
+        assert np.nanmean(found) == pytest.approx(run.metrics.iloc[-1][name], abs=1e-6)
+        column = {"val_mAP": "val_ap", "mAP": "ap"}[name]
+        last = run.per_class[run.per_class.epoch == len(run.metrics)].set_index("class")[column]
+        assert np.allclose(last[list(split.class_names)], found, equal_nan=True, atol=1e-6)
+    assert run.metrics.val_mAP.iloc[-1] == pytest.approx(run.metrics.val_mAP[kept - 1], abs=1e-6)
+    table = table_of([run])
+    assert table.val_mAP[0] == pytest.approx(100 * run.metrics.val_mAP.iloc[-1], abs=0.01)
+    tabulated = tabulate([run]).iloc[0]
+    for name in ("val_mAP", "mAP"):
+        assert tabulated[name] == pytest.approx(100 * run.metrics.iloc[-1][name], abs=0.01)
 
 
 def test_a_holdout_is_cut_out_of_data_at_hand_too(tiny, tmp_path):

@@ -239,9 +239,10 @@ def options_of(part: Callable, *given: str) -> list[str]:
 
 
 def defaults_of(part: Callable) -> dict[str, object]:
-    """Option -> default of a part."""
+    """Option -> default of a part, of those that have one."""
     parameters = inspect.signature(part).parameters
-    return {name: parameters[name].default for name in options_of(part)}
+    found = {name: parameters[name].default for name in options_of(part)}
+    return {name: value for name, value in found.items() if value is not inspect.Parameter.empty}
 
 
 def check_options(part: Callable, what: str, options: Mapping[str, object], *given: str) -> dict:

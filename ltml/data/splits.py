@@ -1,5 +1,6 @@
 """What every data set is: splits of images and labels."""
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -77,6 +78,17 @@ class Split:
             return []
         paths = [p if isinstance(p, str | os.PathLike) else None for p in self.images]
         return ["" if p is None else os.path.abspath(p) for p in paths]  # noqa: PTH100 - of text
+
+    @property
+    def digest(self) -> str:
+        """Short checksum of the images' names and labels, in order."""
+        labels, found = self.labels, hashlib.blake2b(digest_size=8)
+        for array in (labels.matrix.indptr, labels.matrix.indices, labels.known_counts):
+            found.update(np.asarray(array, dtype="<i8").tobytes())
+        found.update(
+            "\0".join(map(str, (*labels.class_names, *self.ids))).encode("utf-8", "replace")
+        )
+        return found.hexdigest()
 
     def subset(self, index) -> "Split":
         """Select images by integer indices or a mask, in the given order."""

@@ -1,5 +1,7 @@
 """Read what a trained model makes of each class's images, from the run's folder."""
 
+import hashlib
+import json
 import zipfile
 import zlib
 from dataclasses import dataclass, fields
@@ -100,6 +102,8 @@ class FeatureRecord:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 if (schema := int(archive["schema"])) > SCHEMA:
                     raise ValueError(f"schema {schema} of a later ltml")
+                if "run" in archive and str(archive["run"]) != token(run):  # since 0.6
+                    raise ValueError("it is of another training")
                 names = archive["class_names"].tolist()
                 splits = {
                     split: SplitFeatures(
@@ -157,6 +161,12 @@ class FeatureRecord:
         ).rename(columns={"count": "recorded"})
         out = pd.concat([self.classes.assign(split=split, measure=measure), table], axis=1)
         return out.sort_values(["count", "class"], ascending=[False, True], ignore_index=True)
+
+
+def token(run: Run) -> str:
+    """Tell the trainings that one folder may have held apart."""
+    text = json.dumps([run.recipe, run.summary], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _rotated(part: SplitFeatures) -> np.ndarray:

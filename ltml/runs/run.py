@@ -53,7 +53,10 @@ class Run:
         path: the folder.
         config: ``{"schema": ..., "recipe": {...}, "data": {...}}``.
         metrics: columns epoch, step, train_loss, mAP, head, medium, tail; with a validation split
-            also val_mAP, val_head, val_medium, val_tail.
+            also val_mAP, val_head, val_medium, val_tail. The scores in the last row are those of
+            the network that the run ended with: of its re-fitted head, or of the best epoch
+            (``kept_epoch`` of the summary) with ``keep="best"``. Until version 0.5 the validation
+            scores there were the last epoch's own with ``keep="best"``.
         per_class: columns epoch, class, group, count, ap, grad_pos, grad_neg, grad_weight, and
             val_ap with a validation split; auroc, since version 0.6; epochs count from 1, and
             gradients are summed over the epoch.
@@ -117,7 +120,7 @@ class Run:
         other."""
         apart = ("seed", "device", "compile", "holdout_seed", "allow_leaks")
         recipe = {k: v for k, v in self.recipe.items() if k not in apart}
-        data = dict(self.config["data"])
+        data = {k: v for k, v in self.config["data"].items() if k != "digest"}
         if recipe.get("holdout"):  # cut by the seed, so of nearly the same size
             cut = ("train_images", "labels_per_image", *UNKNOWN[:2])
             data |= dict.fromkeys(cut)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ltml.core.errors import InputError
-from ltml.core.files import write_csv
+from ltml.core.files import as_json, write_csv
 from ltml.core.heads import HEADS
 from ltml.core.labels import GROUPS
 from ltml.core.losses import LOSSES
@@ -21,7 +21,7 @@ from ltml.data.splits import LongTailData
 from ltml.runs.recipe import Recipe
 from ltml.runs.run import Run, table_of
 from ltml.training.bank import bank
-from ltml.training.setup import completed, load_data
+from ltml.training.setup import completed, described, differs, load_data, steps_of
 from ltml.training.train import fit
 
 _PARTS = ["data", "sampler", "loss", "diversity"]
@@ -148,33 +148,40 @@ def ablate(
         was trained, seed, mAP, head, medium, tail, val_mAP (percent), gradient_imbalance, seconds.
 
     Raises:
-        InputError: if a finished cell was trained by another recipe, there is no such cluster, or
-            rates are to be chosen without a validation split.
+        InputError: if a finished cell was trained by another recipe or on other data, there is no
+            such cluster, rates are to be chosen without a validation split, or ``out`` holds the
+            search of rates and none are given.
     """
-    out, grid, data = Path(out).absolute(), list(grid), None
+    out, grid = Path(out).absolute(), list(grid)
+    data, ready = None, None  # as loaded, and as trained on
+    if not rates and (out / "rates.csv").is_file():
+        raise InputError(
+            f"{str(out / 'rates.csv')!r} is the search of another ablation; give its rates, or "
+            "another folder"
+        )
 
     def train(wanted: list[Cell]) -> pd.DataFrame:
-        nonlocal data
+        nonlocal data, ready
         recipes = {cell: recipe_of(base, cell) for cell in wanted}
         for recipe in recipes.values():
             recipe.check()
-        todo = [cell for cell in wanted if not _finished(out / cell.folder, recipes[cell])]
-        if todo and data is None:
-            data = load_data(base)
+        data = load_data(base) if data is None else data
+        todo = [c for c in wanted if not _finished(out / c.folder, recipes[c], data)]
+        if todo and ready is None:
             whole = completed(base, data.train)
             if base.freeze == -1:
-                data = bank(whole, data, progress=progress)
+                ready = bank(whole, data, progress=progress)
             else:
-                data = in_memory(data, whole.image_size, progress=progress)
+                ready = in_memory(data, whole.image_size, progress=progress)
         if base.freeze == -1 or (jobs == 1 and cluster is None):
             for cell in todo:
-                _train(recipes[cell], data, out / cell.folder, progress)
+                _train(recipes[cell], ready, out / cell.folder, progress)
         elif todo:
             from joblib import Parallel, delayed
 
             with _workers(cluster):
                 Parallel(n_jobs=jobs if cluster is None else -1)(
-                    delayed(_train)(recipes[cell], data, out / cell.folder, False) for cell in todo
+                    delayed(_train)(recipes[cell], ready, out / cell.folder, False) for cell in todo
                 )
         return tabulate([Run.load(out / cell.folder) for cell in wanted])
 
@@ -286,26 +293,41 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _finished(folder: Path, recipe: Recipe) -> bool:
-    """Tell whether a cell is done, and refuse one that some other recipe made."""
+def _finished(folder: Path, recipe: Recipe, data: LongTailData) -> bool:
+    """Tell whether a cell is done, and refuse one of another recipe or of other data."""
     if not (folder / "summary.json").is_file():
         return False
-    found = Recipe.from_dict(Run.load(folder).recipe)
+    run = Run.load(folder)
+    used, wanted = (
+        _in_full(each, data)
+        for each in (Recipe.from_dict(run.recipe), completed(recipe, data.train))
+    )
+    for name, value in wanted.items():
+        if used[name] != value:
+            raise InputError(
+                f"{str(folder)!r} was trained with {name}={used[name]!r}, not {value!r}; "
+                "give another folder, or the same recipe"
+            )
+    now = {"class_names": list(data.class_names), "train_images": len(data.train)}
+    if (why := differs(run.config["data"], now | described(data))) is not None:
+        raise InputError(
+            f"{str(folder)!r} was trained on other data than these ({data.name!r}: {why}); give "
+            "another folder, or the same data"
+        )
+    return True
+
+
+def _in_full(recipe: Recipe, data: LongTailData) -> dict:
+    """The fields of a recipe that decide a result, in one form for all ways to say them."""
     parts = {
         "sampler_options": SAMPLERS[recipe.sampler],
         "loss_options": LOSSES[recipe.loss],
         "head_options": HEADS[recipe.diversity],
     }
-    for name, wanted in vars(recipe).items():
-        used = getattr(found, name)
-        if name in parts:  # what is not said has its default
-            used, wanted = ({**defaults_of(parts[name]), **given} for given in (used, wanted))
-        if wanted is not None and used != wanted:  # None was left to be filled in
-            raise InputError(
-                f"{str(folder)!r} was trained with {name}={used!r}, not {wanted!r}; "
-                "give another folder, or the same recipe"
-            )
-    return True
+    full = {name: defaults_of(part) | getattr(recipe, name) for name, part in parts.items()}
+    full |= {"epochs": None, "steps": steps_of(recipe, data.train)}
+    there = {k: v for k, v in vars(recipe).items() if k not in ("device", "compile", "allow_leaks")}
+    return as_json("recipe", there | full)
 
 
 def _train(recipe: Recipe, data: LongTailData, folder: Path, progress: bool) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ltml.core.devices import choose_device, free_memory
+from ltml.core.errors import InputError
 from ltml.data.loader import Loader
 from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe
@@ -17,6 +18,8 @@ from ltml.runs.run import Run
 from ltml.training.network import make_backbone
 from ltml.training.passes import passed
 from ltml.training.setup import completed
+
+_MADE_BY = ("backbone", "weights", "image_size", "augment")  # fields of the recipe of a bank
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,11 +111,25 @@ def bank(
             progress=progress,
         )
         splits[name] = Split(_maps(backbone, loader, name, progress), split.labels, split.ids)
-    settings = {k: getattr(recipe, k) for k in ("backbone", "weights", "image_size")} | {
-        "freeze": -1
-    }
+    settings = {name: getattr(recipe, name) for name in _MADE_BY} | {"freeze": -1}
     files = {name: split.files for name, split in data.splits.items()}
     return Bank(data.name, **splits, backbone=backbone.cpu(), settings=settings, files=files)
+
+
+def as_banked(recipe: Recipe, made: Bank) -> Recipe:
+    """Put what a bank was made by into a recipe that leaves it open.
+
+    Raises:
+        InputError: if the recipe names something else.
+    """
+    for name, value in made.settings.items():
+        wanted = getattr(recipe, name)
+        if wanted not in (value, getattr(Recipe(), name)):
+            raise InputError(
+                f"{name} is {wanted!r}, but the bank was made with {name}={value!r}; leave it out "
+                "of the recipe, or make another bank: ltml.bank(recipe, data)"
+            )
+    return replace(recipe, **made.settings)
 
 
 def _maps(backbone: nn.Module, loader: Loader, name: str, progress: bool) -> Tensor:

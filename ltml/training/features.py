@@ -14,7 +14,7 @@ from ltml.core.files import write_atomically
 from ltml.core.labels import LabelMatrix
 from ltml.data.loader import Loader
 from ltml.data.splits import LongTailData
-from ltml.runs.features import FILE, SCHEMA, SPLITS, FeatureRecord
+from ltml.runs.features import FILE, SCHEMA, SPLITS, FeatureRecord, token
 from ltml.runs.run import Run
 from ltml.training.network import Classifier
 from ltml.training.passes import passed
@@ -58,7 +58,11 @@ def record_features(
     image_model = run.model(device=device)
     model, target = image_model.classifier, next(image_model.parameters()).device
     data = data_of(run, data)
-    arrays = {"schema": np.array(SCHEMA), "class_names": np.array(data.class_names, dtype=str)}
+    arrays = {
+        "schema": np.array(SCHEMA),
+        "run": np.array(token(run)),
+        "class_names": np.array(data.class_names, dtype=str),
+    }
     for name in SPLITS:
         split = getattr(data, name)
         cls, image = _choose(split.labels, per_class)

@@ -13,6 +13,7 @@ from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.data.image import size_of
 from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe, from_fit
+from ltml.runs.recorder import counts_of
 from ltml.runs.run import Run
 from ltml.training.network import own_size
 
@@ -52,11 +53,35 @@ def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
         recipe = Recipe.from_dict(run.recipe)
         data = load_data(recipe) if data is None else held_out(recipe, data)
     given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
-    if given != run.classes.set_index("class")["count"].to_dict():
+    digest = (run.config["data"].get("digest") or {}).get("train")
+    other = digest not in (None, data.train.digest)
+    if other or given != run.classes.set_index("class")["count"].to_dict():
         raise InputError(
             f"data {data.name!r} are not those of run {run.name!r}; give what it was trained on"
         )
     return data
+
+
+def described(data: LongTailData) -> dict:
+    """What ``config.json`` says of a data set, beside what a recorder knows of it."""
+    out = {"test_images": len(data.test), **counts_of(data.test.labels, "test_")}
+    out["digest"] = {name: split.digest for name, split in data.splits.items()}
+    return out if data.plan is None else out | {"plan": data.plan.as_dict()}
+
+
+def differs(before: dict, now: dict) -> str | None:
+    """Say in what a run's data are others than these, if they are; both as in ``config.json``.
+
+    What one of them does not say, such as the digests of a run of before 0.6, is not compared.
+    """
+    for name in [name for name in now if name in before and name not in ("name", "plan", "digest")]:
+        if before[name] != now[name]:
+            return f"other {name.replace('_', ' ')}"
+    ours, theirs = before.get("digest") or now["digest"], now["digest"]
+    for split in sorted(ours.keys() | theirs.keys()):
+        if ours.get(split) != theirs.get(split):
+            return f"other images or labels in the {split} split"
+    return None
 
 
 def hardly_grouped(labels: LabelMatrix) -> str | None:

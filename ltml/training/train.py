@@ -36,14 +36,16 @@ from ltml.runs.checkpoint import (
 )
 from ltml.runs.logs import make_log
 from ltml.runs.recipe import Recipe, from_fit
-from ltml.runs.recorder import Recorder, check_folder, claimed, counts_of
+from ltml.runs.recorder import Recorder, check_folder, claimed
 from ltml.runs.run import Run, read_config
-from ltml.training.bank import Bank, bank
+from ltml.training.bank import Bank, as_banked, bank
 from ltml.training.network import Classifier, build_model
 from ltml.training.passes import evaluate
 from ltml.training.refit import interpolate, refit
 from ltml.training.setup import (
     completed,
+    described,
+    differs,
     hardly_grouped,
     held_out,
     load_data,
@@ -78,7 +80,9 @@ def fit(
     Args:
         recipe: what to train and how.
         out: folder to write; default: a new one under ``runs/``.
-        data: a data set that is loaded already (``recipe.data`` then only names it).
+        data: a data set that is loaded already (``recipe.data`` then only names it); or a bank,
+            whose backbone, weights, image size and augmentation then are the recipe's, which must
+            leave them out or name the same.
         overwrite: replace the run that ``out`` holds; files that ltml did not write are kept.
         progress: show progress bars.
         on_epoch: called after every epoch with the run so far, whose summary is still empty.
@@ -156,6 +160,8 @@ def probe(
         ...     run.summary["steps"]
         0
     """
+    if isinstance(data, Bank):
+        changes = data.settings | changes
     if not isinstance(data, LongTailData):
         changes, data = {"data": "auto", "root": str(data), **changes}, None
     return fit(Recipe.probe(**changes), out=out, data=data, overwrite=overwrite, progress=progress)
@@ -197,10 +203,10 @@ def resume(
     copies = _copies(recipe, data, ranks)
     _, data = _frozen(recipe, data, progress and ranks.is_main)
     training = Training(recipe, data, out, ranks, progress, copies)
-    if training.recorder.config["data"] != config["data"]:
+    if (why := differs(config["data"], training.recorder.config["data"])) is not None:
         raise InputError(
-            f"run {str(out)!r} was trained on other data than these ({data.name!r}); give the data "
-            "it began with"
+            f"run {str(out)!r} was trained on other data than these ({data.name!r}: {why}); give "
+            "the data it began with"
         )
     with claimed(out) if ranks.is_main else nullcontext():
         state = load_checkpoint(out)
@@ -231,7 +237,7 @@ def _frozen(recipe: Recipe, data: LongTailData, progress: bool) -> tuple[Recipe,
         whole = completed(recipe, data.train)
         with _fits_together(whole, choose_device(recipe.device)):
             data = bank(whole, data, device=recipe.device, progress=progress)
-    return (replace(recipe, **data.settings) if isinstance(data, Bank) else recipe), data
+    return (as_banked(recipe, data) if isinstance(data, Bank) else recipe), data
 
 
 @contextmanager
@@ -333,12 +339,7 @@ class Training:
             out, data.train.labels, name=data.name, settings=asdict(recipe), **options
         )
         self.recorder.config["recorder"] = False
-        self.recorder.config["data"] |= {
-            "test_images": len(data.test),
-            **counts_of(data.test.labels, "test_"),
-        }
-        if data.plan is not None:
-            self.recorder.config["data"]["plan"] = data.plan.as_dict()
+        self.recorder.config["data"] |= described(data)
         pixels = {"train": self.train.pixels, "val": self.val and self.val.pixels}
         pixels |= {"test": self.test.pixels}
         pixels = {n: x for n, x in pixels.items() if x is not None and x.dtype == torch.uint8}
@@ -462,6 +463,9 @@ class Training:
                 self._keep_if_best(epoch, found["val_scores"])
         if last and self.kept:
             self.model.load_state_dict(self.kept)
+            # The row of the last epoch is of the network that is kept, in every column.
+            if not recipe.refit and self.recorder.summary["kept_epoch"] != epoch:
+                (found["val_scores"],) = evaluate(self.model, self.val, ranks=self.ranks)
         if last and recipe.refit:
             found |= self.second_stage()
         elif last or (recipe.evaluate_every and epoch % recipe.evaluate_every == 0):
@@ -479,9 +483,6 @@ class Training:
                 if f"{key}scores" in found:
                     scores = found[f"{key}scores"]
                     self.recorder.add_history(name, scores, splits[key].labels.dense())
-        if last and self.kept and not recipe.refit:  # the last epoch's are of another model
-            (scores,) = evaluate(self.model, self.val, ranks=self.ranks)
-            self.recorder.keep_scores("val", scores, self.data.val.labels.dense())
         return row
 
     def second_stage(self) -> dict[str, Tensor]:
