@@ -30,6 +30,10 @@ _NOT = r"\\\x00-\x1f\ud800-\udfff"  # halves of surrogate pairs are no text to a
 _ITEM = rf"""'(?:[^'{_NOT}]|{_ESCAPE})*+'|"(?:[^"{_NOT}]|{_ESCAPE})*+"|-?[0-9]++\.?(?:0++)?+"""
 _LIST = re.compile(rf"\[\s*+(?:(?:{_ITEM})(?:\s*+,\s*+|\s++|(?=\])))*+\]")
 _ADJACENT = re.compile(r"""['"]\s+['"]""")  # two strings that Python would join into one
+# Of objects, the keys of labels: beside boxes and areas, as in {"bbox": ..., "categories": [0]}.
+_KEYS = re.compile(
+    "choices|taxonomy|(labels?|categor(y|ies)|class(es)?|tags?)(_?(names?|ids?))?", re.I
+)
 _CALLS = {"set", "frozenset", "list", "tuple", "array"}
 _OPEN = re.compile(r"\[.*\]|\{.*\}|\(.*\)|(?:set|frozenset|(?:np\.)?array)\(.*\)", re.S)
 
@@ -162,7 +166,9 @@ def _value(node: ast.expr):
 
 def _items(value) -> tuple[str, ...]:
     if isinstance(value, dict):
-        inner = [v for v in value.values() if isinstance(v, list)]
+        inner = {k: v for k, v in value.items() if isinstance(v, list)}
+        named = [v for k, v in inner.items() if _KEYS.fullmatch(str(k))]
+        inner = named or list(inner.values())
         if not inner:
             raise ValueError
         value = [item for items in inner for item in items]

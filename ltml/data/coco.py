@@ -13,9 +13,9 @@ from ltml.data.layouts import Part, Reading, Tree, by_split, json_keys, layout
 from ltml.data.splits import LongTailData, Rows, find_list, is_file
 
 _FIELDS = {  # and their types; those of _UNIQUE identify an entry
-    "images": {"id": int, "file_name": str},
-    "categories": {"id": int, "name": str},
-    "annotations": {"image_id": int, "category_id": int},
+    "images": {"id": (int, str), "file_name": (str,)},
+    "categories": {"id": (int,), "name": (str,)},
+    "annotations": {"image_id": (int, str), "category_id": (int,)},
 }
 _UNIQUE = {("images", "id"), ("images", "file_name"), ("categories", "id")}
 _INSTANCES = re.compile(r"instances_(.+)\.json")
@@ -161,15 +161,17 @@ def read_instances(path: str | Path) -> Instances:
         if not isinstance(dataset, dict) or not isinstance(dataset.get(key), list):
             raise InputError(f"{path} is not a COCO instances file: it has no list {key!r}")
         for i, entry in enumerate(dataset[key]):
-            for field, kind in fields.items():
+            for field, kinds in fields.items():
                 value = entry.get(field) if isinstance(entry, dict) else None
                 if field == "file_name" and value is None and isinstance(entry, dict):
                     value = entry["file_name"] = _name_of(path, i, entry)
                 wrong = None
-                if type(value) is not kind:  # not isinstance: true is no id
-                    wrong = f"; give {kind.__name__}"
+                if type(value) not in kinds:  # not isinstance: true is no id
+                    wrong = f"; give {kinds[0].__name__}"
                 elif (key, field) in _UNIQUE:
-                    same = posixpath.normpath(value) if kind is str else value  # ./1.jpg is 1.jpg
+                    same = (
+                        posixpath.normpath(value) if field == "file_name" else value
+                    )  # ./1.jpg is 1.jpg
                     if seen.setdefault((key, field, same), i) != i:
                         wrong = f", as {key}[{seen[key, field, same]}] has; give each its own"
                 if wrong:
@@ -183,7 +185,7 @@ def read_instances(path: str | Path) -> Instances:
         if image not in images or category not in column:
             what = f"image {quote(image)} and category {quote(category)}"
             raise InputError(f"{path}: annotations[{i}] is of {what}, not both of which are listed")
-        if box is not None:  # without a box, the annotation is of the whole image
+        if box is not None and box != []:  # without a box, the annotation is of the whole image
             if type(box) is not list or len(box) != 4 or not all(map(_is_length, box)):
                 raise InputError(
                     f"{path}: annotations[{i}]'s bbox is not [x, y, width, height]; correct it, or "

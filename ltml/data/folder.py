@@ -186,7 +186,8 @@ class _Folder:
         """Where no file is called as the training split: the folder's only table is for all."""
         joined = [self.root / name for name in self.join]
         tables = [path for path in _tables(self.root) if path not in joined]
-        tables = tables or [p for p in self._lists() if self._holds_labels(p)]
+        tables = tables or [p for p in self._lists(".txt", ".json") if self._holds_labels(p)]
+        tables = tables or [p for p in _tables_below(self.root) if self._holds_labels(p)]
         tables = [path for path in tables if not self._is_help(path, tables)]
         if len(tables) > 1:
             tables = [path for path in tables if self._holds_labels(path)] or tables
@@ -201,11 +202,16 @@ class _Folder:
         """
         for each in (kind, "val") if kind == "test" else (kind,):
             found = [p for p in _tables(self.root) if kind_of(p.name.split(".")[0]) == each]
+            for folder in _folders(self.root):
+                if kind_of(folder.name) == each and len(inside := _tables(folder)) == 1:
+                    found += inside
             found = [p for p in found if p not in paths.values() and self._holds_labels(p)]
             if len(found) == 1:
                 if each != kind:
-                    self.said.append(f"test: {found[0].name}, as there is no test split")
-                self.names[kind] = found[0].name.split(".")[0]
+                    file = found[0].relative_to(self.root).as_posix()
+                    self.said.append(f"test: {file}, as there is no test split")
+                inside = found[0].parent != self.root
+                self.names[kind] = found[0].parent.name if inside else found[0].name.split(".")[0]
                 return found[0]
         return None
 
@@ -221,9 +227,9 @@ class _Folder:
             return True
         return True
 
-    def _lists(self) -> list[Path]:
-        """Text files that may be tables."""
-        found = [path for path in sorted(self.root.glob("*.txt")) if is_file(path)]
+    def _lists(self, *suffixes: str) -> list[Path]:
+        """Files that may be tables, and are something else as often."""
+        found = [p for p in sorted(self.root.glob("*")) if p.suffix in suffixes and is_file(p)]
         return [path for path in found if path != self.listing]
 
     def _names_splits(self, path: Path) -> bool:
@@ -246,7 +252,8 @@ class _Folder:
         )
 
     def _no_table(self, split: str) -> InputError:
-        found = [path.relative_to(self.root).as_posix() for path in _tables(self.root)]
+        found = _tables(self.root) or _tables_below(self.root)
+        found = [path.relative_to(self.root).as_posix() for path in found]
         there = ", ".join(found[:10])
         remedy = f"there are {there}" if there else "write it, with the columns image,labels"
         if there:
@@ -450,7 +457,7 @@ class _Folder:
 
     def _joined_split(self, frame: Frame, plan: ReadingPlan) -> str | None:
         """Add each image's split from a small table beside, such as list_eval_partition.csv."""
-        for path in (*_tables(self.root), *self._lists()):
+        for path in (*_tables(self.root), *self._lists(".txt")):
             if str(path) == frame.source or path.stat().st_size > _SMALL:
                 continue
             try:
@@ -575,9 +582,18 @@ def _list_kind(word: str) -> str | None:
 
 def _tables(root: Path) -> list[Path]:
     """The tables that lie in a folder."""
-    suffixes = [suffix for suffix in SUFFIXES if suffix != ".txt"]
+    suffixes = [suffix for suffix in SUFFIXES if suffix not in (".txt", ".json")]
     found = [p for p in sorted(root.glob("*")) if p.name.lower().endswith(tuple(suffixes))]
     return [path for path in found if is_file(path) and path.name[0] != "."]
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in sorted(root.glob("*")) if path.name[0] != "." and path.is_dir()]
+
+
+def _tables_below(root: Path) -> list[Path]:
+    """The tables in the folders of a folder."""
+    return [table for folder in _folders(root) for table in _tables(folder)]
 
 
 def _find_table(root: Path, split: str) -> Path | None:

@@ -481,6 +481,16 @@ def find_layout(root: str | Path, modules: Mapping[str, str]) -> str:
         each = "; ".join(f"--data {name}: {sentence}" for name, sentence in found.items())
         raise InputError(f"{root} may be read as several data sets; choose one of {each}")
     tables = Tree(Path(root)).match(*(f"{top}*.{kind}" for kind in _TABLES for top in ("", "*/")))
+    if not found and not tables:
+        inside = [p for p in sorted(Path(root).glob("*")) if p.is_dir() and p.name[0] != "."][:10]
+        each = {path: recognised(path, modules) for path in inside}
+        for path, below in each.items():
+            if below:
+                what = next(iter(below.values()))
+                raise InputError(
+                    f"{root} has no table of labels and no known layout, but {path} has ({what}); "
+                    f"give that as root: --root {path}"
+                )
     if not found or (tables and list(found) == ["class-folders"]):
         return "folder"
     return next(iter(found))

@@ -212,6 +212,14 @@ def _by_pandas(path: Path, kind: str) -> Frame:
         text = str(error).strip().split("\n")[0]
         raise InputError(f"{path} cannot be read as {kind}: {quote(text)}") from None
     found = found.reset_index(drop=found.index.name is None)
+    for name, column in found.items():
+        cell = next(iter(column), None)
+        if isinstance(cell, dict) and "bytes" in cell:
+            raise InputError(
+                f"{path}: column {quote(str(name))} holds the images themselves; in Python, load "
+                f"it by datasets.load_dataset('parquet', data_files={str(path)!r}), and give a "
+                "split of that to ltml.data.from_dataset"
+            )
     cells = {str(name).strip(): list(map(as_text, column)) for name, column in found.items()}
     columns = pd.DataFrame(cells, dtype=object)
     return Frame(str(path), Places("row", range(2, len(columns) + 2)), columns)

@@ -176,6 +176,35 @@ def test_files_of_one_split_go_by_their_own_names(root):
     assert (len(data.train), len(data.test)) == (5, 2)  # by its whole name before all others
 
 
+def test_images_may_have_ids_of_text_and_annotations_an_empty_box(root):
+    coco_plain(root)
+    want = load("coco", root=root)
+
+    def as_text(d):
+        for image in d["images"]:
+            image["id"] = f"x{image['id']}"
+        for entry in d["annotations"]:
+            entry.update(image_id=f"x{entry['image_id']}", bbox=[])
+
+    for split in ("train", "val", "test"):
+        edit(root / f"annotations/photos-{split}.json", as_text)
+    data = load("coco", root=root)
+    for name, split in data.splits.items():
+        assert split.labels.dense().tolist() == want.splits[name].labels.dense().tolist()
+
+
+def test_a_data_set_one_folder_down_is_named(root):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            folder = root / "inner" / split / name
+            folder.mkdir(parents=True)
+            for i in range(3):
+                (folder / f"{split}{name}{i}.jpg").touch()
+    message = refusal("auto", root)
+    assert f"give that as root: --root {root / 'inner'}" in message
+    assert len(load("auto", root=root / "inner").train) == 6
+
+
 def test_a_part_is_held_out_of_an_only_split(root):
     label_studio_min(root)
     data = load("label-studio", root=root, test_fraction=0.4)

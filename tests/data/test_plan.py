@@ -203,6 +203,14 @@ READ = {
     "no header, a column each": (
         {"train.csv": "".join(f"photos/{i}.jpg,{i % 2},{1 - i % 2},0\n" for i in range(6))}, JPG, {},
         {f"photos/{i}.jpg": {f"class {1 - i % 2}"} for i in range(6)}),
+    "objects with boxes": (
+        {"train/metadata.jsonl": "".join(json.dumps({"file_name": f"{i}.png", "objects": {"bbox": [[1, 2, 3, 4]], "area": [12], "categories": [i % 2]}}) + "\n" for i in range(4)),
+         "validation/metadata.jsonl": "".join(json.dumps({"file_name": f"{i}.png", "objects": {"bbox": [], "area": [], "categories": [1]}}) + "\n" for i in range(4, 6))},
+        [*(f"train/{i}.png" for i in range(4)), "validation/4.png", "validation/5.png"], {},
+        {f"{i}.png": {f"class {i % 2 if i < 4 else 1}"} for i in range(6)}),
+    "a table in a folder": (
+        {"annotations/labels.csv": table("image,labels", lambda i: f"{i}.jpg,{'ab'[i % 2]}")}, JPG, {},
+        {f"{i}.jpg": {"ab"[i % 2]} for i in range(6)}),
     "a plain index, blank lines, other columns": (
         {"train.csv": ",image,note,tags,\n\n0,0,a b,cat;dog,\n1,1,,dog,\n2,2,c,cat,\n3,3,,dog,\n"}, JPG, {},
         labels("cat dog", "dog", "cat", "dog")),
@@ -414,6 +422,8 @@ def test_a_column_deals_out_the_splits(tmp_path, column, file):
         ({"all.csv": 0, "list_partition.txt": 0}, {"train_split": "all"}),
         ({"train.csv": 0, "train_list.txt": 0, "test_list.txt": 4}, {}),
         ({"metadata.csv": 0, "sizes.csv": 0}, {"folders": True}),
+        ({"train/_classes.csv": 0, "valid/_classes.csv": 4}, {}),
+        ({"training/metadata.csv": 0, "evaluation/metadata.csv": 4}, {}),
     ],
 )
 def test_splits_are_found_beside_the_table(tmp_path, files, options):
@@ -439,6 +449,20 @@ def test_splits_are_found_beside_the_table(tmp_path, files, options):
     data = load(root=tree(tmp_path, texts, name if folders else JPG), **options)
     assert [i.rpartition("/")[2][0] for i in data.train.ids] == list("0123")
     assert [i.rpartition("/")[2][0] for i in data.test.ids] == list("45")
+
+
+def test_files_that_hold_no_table_say_what_helps(tmp_path):
+    pd.DataFrame({"a": [1]}).to_pickle(tmp_path / "train.pkl")
+    with pytest.raises(InputError, match=r"is of a kind that is not read; save it as \.csv"):
+        read_label_csv(tmp_path / "train.pkl")
+    pytest.importorskip("pyarrow")
+    cells = [{"bytes": b"\x89PNG", "path": "1.png"}] * 2
+    pd.DataFrame({"image": cells, "label": [0, 1]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"holds the images themselves; .*from_dataset"):
+        read_label_csv(tmp_path / "train.parquet")
+    (tmp_path / "train.json").write_text('{"images": [{}], "map": {"0": "a"}}')
+    with pytest.raises(InputError, match="is no list of objects such as"):
+        read_label_csv(tmp_path / "train.json")
 
 
 def test_an_unlabelled_test_table_is_asked_about(tmp_path):
