@@ -7,8 +7,11 @@ import sys
 import pandas as pd
 import pytest
 
-from ltml import Run, __version__
+import ltml as package
+from ltml import InputError, Run, __version__
 from ltml.cli import main
+from ltml.runs.recipe import PRESETS
+from ltml.training import ablation, setup
 
 QUICK = ["--steps", "2", "--batch-size", "8", "--image-size", "32", "--quiet", "--device", "cpu"]
 
@@ -175,6 +178,119 @@ def label_csv(tmp_path_factory):
     rows = ["a.jpg,0 1", "b.jpg,0", "c.jpg,0 2", "d.jpg,0 1 2", "e.jpg,1"]
     file.write_text("image,labels\n" + "\n".join(rows) + "\n")
     return file
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the command line asks of training and of ablation, neither of which is done."""
+    found = {}
+
+    def fit(recipe, **options):
+        found.update(recipe=recipe, **options)
+        raise InputError("that is enough")
+
+    def ablate(recipe, grid, out, **options):
+        found.update(recipe=recipe, grid=grid, **options)
+        raise InputError("that is enough")
+
+    monkeypatch.setattr(package, "fit", fit, raising=False)
+    monkeypatch.setattr(ablation, "ablate", ablate)
+    monkeypatch.setattr(setup, "load_data", lambda recipe: None)
+    return found
+
+
+@pytest.mark.parametrize("command", ["train", "ablate"])
+@pytest.mark.parametrize(
+    ("args", "fields"),
+    [
+        (["--loss-options", "strength=0.2"], {"loss_options": {"strength": 0.2}}),
+        (
+            ["--loss-options", "momentum=0.5"],
+            {"loss_options": {"strength": 0.5, "momentum": 0.5}},
+        ),
+        (["--loss", "bce"], {"loss": "bce", "loss_options": {}}),
+        (["--loss", "focal", "--loss-options", "gamma=1"], {"loss_options": {"gamma": 1}}),
+        (["--epochs", "3"], {"epochs": 3, "steps": None}),
+        (["--epochs=3"], {"epochs": 3, "steps": None}),
+        (["--steps", "30"], {"steps": 30, "epochs": None}),
+        (["--data-options", "missing=skip"], {"data_options": {"missing": "skip"}}),
+    ],
+)
+def test_what_is_given_joins_or_replaces_what_a_recipe_says(asked, capsys, command, args, fields):
+    only = ["--only", "uniform/*/off"] if command == "ablate" else []
+    assert ltml(command, "--recipe", "photos", "--root", "somewhere", *args, *only) == 2
+    assert "that is enough" in capsys.readouterr().err
+    recipe, named = asked["recipe"], PRESETS["photos"]
+    for field, wanted in fields.items():
+        found = getattr(recipe, field)
+        if isinstance(wanted, dict):
+            found = {name: number(value) for name, value in found.items()}
+        assert found == wanted
+    for field in ("backbone", "weights", "lr", "backbone_lr", "interpolation", "refit"):
+        assert getattr(recipe, field) == getattr(named, field)
+
+
+def number(value):
+    """Options may stand as text until they are checked."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def test_steps_that_give_way_to_epochs_are_said(asked, capsys):
+    assert ltml("train", "--recipe", "photos", "--epochs", "3") == 2
+    steps = PRESETS["photos"].steps
+    assert f"--epochs takes the place of the recipe's steps={steps}" in capsys.readouterr().out
+    assert ltml("train", "--recipe", "photos", "--epochs", "3", "--steps", "4") == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "seeds", "cells", "steps"),
+    [
+        ([], 1, len(ablation.FAST), 200),
+        (["--seeds", "3"], 3, len(ablation.FAST), 200),
+        (["--seeds", "1"], 1, len(ablation.FAST), 200),
+        (["--only", "*"], 1, 4 * 10 * 3, 200),
+        (["--only", "uniform/bce/off"], 1, 1, 200),
+        (["--steps", "70"], 1, len(ablation.FAST), 70),
+        (["--epochs", "2"], 1, len(ablation.FAST), None),
+    ],
+)
+def test_fast_overrides_nothing_that_is_given(asked, args, seeds, cells, steps):
+    assert ltml("ablate", "--fast", *args) == 2
+    assert {cell.seed for cell in asked["grid"]} == set(range(seeds))
+    assert len(asked["grid"]) == seeds * cells
+    assert asked["recipe"].steps == steps
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["ablate", "--out", "new/grid", "--only", "odd/*/*"],
+        ["ablate", "--out", "new/grid", "--seeds", "0"],
+        ["ablate", "--out", "new/grid", "--lr", "-1"],
+        ["ablate", "--out", "new/grid", "--rates", "0.1"],
+        ["ablate", "--out", "new/grid", "--holdout", "0.2", "--rates", "-1"],
+        ["ablate", "--out", "new/grid", "--jobs", "0"],
+        ["ablate", "--out", "new/grid", "--loss-options", "odd=1"],
+        ["ablate", "--out", "new/grid", "--backbone", "odd"],
+        ["ablate", "--out", "new/grid", "--device", "odd"],
+        ["ablate", "--out", "new/grid", "--augment", "odd"],
+        ["ablate", "--out", "new/grid", "--keep", "best"],
+        ["audit", "--sampler", "odd"],
+        ["audit", "--sampler", "group", "--sampler-options", "ridge=-1"],
+        ["audit", "--draws", "-1"],
+        ["audit", "new"],
+    ],
+)
+def test_wrong_options_leave_no_folder(tmp_path, monkeypatch, capsys, args):
+    monkeypatch.chdir(tmp_path)
+    small = ["--data-options", "scale=0.05", "image_size=16", "test_images=40"]
+    assert ltml(*args, *(small if "new" not in args[1:2] else [])) == 2
+    assert "error:" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "class-aware", "group"])

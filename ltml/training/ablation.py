@@ -14,11 +14,11 @@ from ltml.core.files import as_json, write_csv
 from ltml.core.heads import HEADS
 from ltml.core.labels import GROUPS
 from ltml.core.losses import LOSSES
-from ltml.core.options import defaults_of, options_of
+from ltml.core.options import defaults_of, fitted, options_of
 from ltml.core.sampler import SAMPLERS
 from ltml.data.loader import in_memory
 from ltml.data.splits import LongTailData
-from ltml.runs.recipe import Recipe
+from ltml.runs.recipe import Count, Recipe
 from ltml.runs.run import Run, table_of
 from ltml.training.bank import bank
 from ltml.training.setup import completed, described, differs, load_data, steps_of
@@ -152,7 +152,7 @@ def ablate(
             such cluster, rates are to be chosen without a validation split, or ``out`` holds the
             search of rates and none are given.
     """
-    out, grid = Path(out).absolute(), list(grid)
+    jobs, out, grid = fitted("jobs", jobs, Count), Path(out).absolute(), list(grid)
     data, ready = None, None  # as loaded, and as trained on
     if not rates and (out / "rates.csv").is_file():
         raise InputError(
