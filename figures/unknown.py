@@ -14,6 +14,7 @@ import argparse
 import logging
 import tempfile
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ltml import LabelMatrix, LongTailData, Recipe, Split
 from ltml.core.discriminant import SharedCovariance
 from ltml.core.files import write_csv
 from ltml.training.bank import Bank
+from ltml.training.network import make_backbone
 
 TABLE = Path(__file__).resolve().parent / "unknown_labels.csv"
 SEEDS, RATES, STEPS = 3, (1e-3, 3e-3, 1e-2), 300
@@ -46,7 +48,14 @@ def features(name: str, recipe: Recipe, data: LongTailData, folder: Path) -> Ban
             part = LongTailData(name, **({"train": few, "test": few} | {key: split}))
             torch.save(getattr(ltml.bank(recipe, part).pooled, key).images, path)
         splits[key] = Split(torch.load(path, weights_only=True), split.labels, split.ids)
-    return Bank(name, **splits)
+    settings = {name: getattr(recipe, name) for name in ("backbone", "weights", "image_size")}
+    return Bank(name, **splits, backbone=made(*settings.values()), settings=settings)
+
+
+@cache
+def made(name: str, weights: str, image_size: int) -> torch.nn.Module:
+    """The backbone, which trained heads are saved with."""
+    return make_backbone(name, weights=weights, image_size=image_size)
 
 
 def photos(root: str, recipe: Recipe, folder: Path) -> dict[str, Bank]:
@@ -113,9 +122,8 @@ def trained(bank: Bank, loss: str, treatment: str, seed: int, rate: float) -> di
         device="cpu",
         validate_every=1000,
     )
-    data = replace(bank, backbone=torch.nn.Identity(), settings={"image_size": 224})
     with tempfile.TemporaryDirectory() as out:
-        run = ltml.fit(recipe, data=data, out=f"{out}/run", progress=False)
+        run = ltml.fit(recipe, data=bank, out=f"{out}/run", progress=False)
     return {"mAP": run.summary["mAP"], "val_mAP": run.metrics.val_mAP.iloc[-1]}
 
 
@@ -127,6 +135,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--only", default="", help="classifiers to measure, such as bce,dgb")
     parser.add_argument("--data", default="", help="part of the name of the data set to measure")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many")
     options = parser.parse_args()
     logging.getLogger("ltml").setLevel(logging.ERROR)
     recipe = Recipe(
@@ -155,6 +164,7 @@ def main() -> None:
                 closed = classifier == "closed form"
                 # hidden labels have a seed of their own; a closed form has no other
                 seeds = [int(number)] if number else range(1 if closed else SEEDS)
+                seeds = [seed for seed in seeds if seed < options.seeds]
                 for seed, rate in product(seeds, ["-"] if closed else RATES):
                     key = (data, what, classifier, treatment, str(seed), str(rate))
                     if key in done:
