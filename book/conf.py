@@ -89,18 +89,20 @@ html_theme_options = {
 
 
 def link(app, page, source):
-    """Point the guide's links, which hold where the repository is read, to pages of the site."""
-    if page.startswith("guide/"):
-        source[0] = re.sub(r"\]\((\.\./\.\./[^)#]+)(#[^)]*)?\)", _link, source[0])
+    """Point links of pages, which hold where the repository is read, to pages of the site."""
+    if not page.startswith(("notebooks/", "api/")):
+        up = "../" * (page.count("/") + 1)
+        links = rf"\]\({re.escape(up)}([^)#]+)(#[^)]*)?\)"
+        source[0] = re.sub(links, lambda found: _link(up, found), source[0])
 
 
-def _link(found) -> str:
-    path, anchor = found[1].removeprefix("../../"), found[2] or ""
+def _link(up: str, found) -> str:
+    path, anchor = found[1], found[2] or ""
     if (ROOT / path).is_dir():
         path = min((ROOT / path).glob("*.ipynb")).relative_to(ROOT).as_posix()
     if path.endswith(".ipynb"):
-        return f"](../{path}{anchor})"
-    return found[0] if path.endswith(".png") else f"](<path:../../{path}>)"
+        return f"]({up[3:]}{path}{anchor})"
+    return found[0] if path.endswith(".png") else f"](<path:{up}{path}>)"
 
 
 def spread(app, env, docnames):
