@@ -169,6 +169,8 @@ def _items(value) -> tuple[str, ...]:
         inner = {k: v for k, v in value.items() if isinstance(v, list)}
         named = [v for k, v in inner.items() if _KEYS.fullmatch(str(k))]
         inner = named or list(inner.values())
+        if not inner and value and all(v in (0, 1) for v in value.values()):
+            return tuple(str(k).strip() for k, v in value.items() if v)
         if not inner:
             raise ValueError
         value = [item for items in inner for item in items]

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -437,8 +438,8 @@ class _Folder:
             on = canonical(word) in ("1", "true", "yes")
             if split_kind(word):
                 found[word] = split_kind(word)
-            elif flags and name.startswith("is"):
-                kind = split_kind(name[2:]) or "test"
+            elif flags and re.match("is|in|for", name):
+                kind = split_kind(re.sub("^(is|in|for)", "", name)) or "test"
                 other = "train" if kind != "train" else "test"
                 found[word] = kind if on else other
             elif flags and split_kind(name.strip(",")) == "train":

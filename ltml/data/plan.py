@@ -32,7 +32,7 @@ _LABELS = re.compile(
 _LOOSE = re.compile("label|tag|class|categor|target|genre|finding|attribute|diagnos|species|choice")
 _FAMILY = re.compile(r"(.*?)[ _.-]?(\d+)?")
 _SPLIT = re.compile(
-    "(data)?(split|fold|set|subset|partition|phase|usage)(name|id)?s?|is(train|valid|val|test)"
+    "(data)?(split|fold|set|subset|partition|phase|usage)(name|id)?s?|(is|in|for)(train|valid|val|test)"
     "(ation|ing|set)?|train(ing)?,?|evalpartition"
 )
 _READER = re.compile(
@@ -816,7 +816,8 @@ class Planner:
         ):
             found = [n for n in rest if holds(self.columns[n])]
             if found:
-                found = [n for n in self.left if n in found or (n in kept and holds(self.left[n]))]
+                also = {n for n in kept if not self.left[n].is_flag(self.given)}
+                found = [n for n in self.left if n in found or (n in also and holds(self.left[n]))]
                 self.doubts.append(
                     f"column{'s' * (len(found) > 1)} {listed(found)} {what}; say so: --values "
                     f"{meaning}, or --ignore {' '.join(map(quote, found))}"

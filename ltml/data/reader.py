@@ -211,6 +211,8 @@ class Reader:
         found = [n for n in labels.class_names if NEGATIVE.fullmatch(plain(n))]
         among = f", {listed(found)} among them" if found and not self.plan.negative_class else ""
         said = f"{labels.num_classes:,} classes{among}"
+        if labels.class_names[0] == "class 0" and labels.num_classes > 2 and not labels.counts[0]:
+            said += ", class 0 of no image: are they counted from 1?"
         for column in self.plan.labels:
             self.plan.notes[f"labels {column}"] = said
             said = ""

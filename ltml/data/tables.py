@@ -289,6 +289,9 @@ def _text(path: Path) -> Frame:
         return _large(path)
     # Plain \n for the csv module, so that its line numbers are those of an editor.
     text = "\n".join(lines_of(_decoded(path)))
+    while re.match(r"sep=.\n|#[^,;\t|\n]*\n", text.lstrip("\n")):  # of Excel, or a comment
+        start = len(text) - len(text.lstrip("\n"))
+        text = "\n" * (start + 1) + text.lstrip("\n").partition("\n")[2]
     head = [line for line in text.split("\n", 200)[:200] if line.strip(' \t,;"')]
     if (counted := _counted(path, text)) is not None:
         return counted

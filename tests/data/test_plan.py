@@ -208,6 +208,12 @@ READ = {
          "validation/metadata.jsonl": "".join(json.dumps({"file_name": f"{i}.png", "objects": {"bbox": [], "area": [], "categories": [1]}}) + "\n" for i in range(4, 6))},
         [*(f"train/{i}.png" for i in range(4)), "validation/4.png", "validation/5.png"], {},
         {f"{i}.png": {f"class {i % 2 if i < 4 else 1}"} for i in range(6)}),
+    "objects of 0 and 1": (
+        {"train.csv": table("image,labels", lambda i: f"{i},\"{{'cat': {int('cat' in ANIMALS[i])}, 'dog': {int('dog' in ANIMALS[i])}}}\"")},
+        JPG, {}, labels(*ANIMALS)),
+    "lines before the header": (
+        {"train.csv": "sep=;\n# exported\nimage;labels\n" + "".join(f"{i}.jpg;{'ab'[i % 2]}\n" for i in range(6))}, JPG, {},
+        {f"{i}.jpg": {"ab"[i % 2]} for i in range(6)}),
     "a table in a folder": (
         {"annotations/labels.csv": table("image,labels", lambda i: f"{i}.jpg,{'ab'[i % 2]}")}, JPG, {},
         {f"{i}.jpg": {"ab"[i % 2]} for i in range(6)}),
@@ -266,6 +272,9 @@ ASKED = {
     "small counts": (
         table("image,cat,dog", lambda i: f"{i},{(1 + i % 2) * ('cat' in ANIMALS[i])},{(1 + i % 3) * ('dog' in ANIMALS[i])}"),
         {"values": ">=1=1"}),
+    "a grade beside classes": (
+        table("image,grade,cat,dog", lambda i: f"{i},{i % 5},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"),
+        {"ignore": ["grade"]}),
     "an attribute's value": (
         rows("image,attribute,value", *(f"{i},{a},{v}" for i in range(6) for a, v in zip("ab", 2 * ANIMALS[i].split(), strict=False))),
         {"label_columns": ["value"]}),
@@ -392,6 +401,7 @@ SPLITS = {
     "Set": ["Training"] * 4 + ["Testing"] * 2,
     "split_name": ["train"] * 4 + ["val"] * 2,
     "is_valid": ["False"] * 4 + ["True"] * 2,
+    "in_train": ["True"] * 4 + ["False"] * 2,
     '"TRAIN,"': ["1"] * 4 + ["0"] * 2,
     "evalpartition": ["0"] * 4 + ["2"] * 2,
 }
@@ -405,7 +415,7 @@ def test_a_column_deals_out_the_splits(tmp_path, column, file):
     file, both, _ = file.partition(" for both")
     options = {"train_split": "labels", "test_split": "labels"} if both else {}
     data = load(root=tree(tmp_path, {file: text}, JPG), **options)
-    train = [i for i, v in enumerate(values) if v in ("train", "Training", "False") or
+    train = [i for i, v in enumerate(values) if v in ("train", "Training", str(column == "in_train")) or
              (v == "1" and "TRAIN" in column) or (v == "0" and "part" in column)]  # fmt: skip
     assert data.train.ids == [str(i) for i in train]
     assert not set(data.train.ids) & set(data.test.ids)
@@ -472,6 +482,12 @@ def test_an_unlabelled_test_table_is_asked_about(tmp_path):
         load(root=root)
     assert answers(str(asked.value)) == [{"test_fraction": "0.2"}]
     assert len(load(root=root, test_fraction="0.2").train) < 6
+
+
+def test_indices_that_begin_with_1_are_said(tmp_path):
+    text = table("image,label", lambda i: f"{i},{1 + i % 3}")
+    data = load(root=tree(tmp_path, {"train.csv": text}, JPG))
+    assert "4 classes, class 0 of no image: are they counted from 1?" in str(data.plan)
 
 
 def test_folds_are_asked_about_and_any_may_be_tested_on(tmp_path):
