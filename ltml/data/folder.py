@@ -405,6 +405,11 @@ class _Folder:
         """``(N,)`` of the kind of each image's split, by the table's column; None without one."""
         if plan.split is None:
             plan.split = self._joined_split(frame, plan)
+            if self.plan is not None and self.plan.split not in (None, plan.split):
+                raise InputError(
+                    f"{frame.source}: plan.split: there is no column {quote(self.plan.split)}; "
+                    f"choose from {listed(list(frame.columns))}, or None"
+                )
             if plan.split is None:
                 return None
         codes, distinct = pd.factorize(frame.columns[plan.split].array, use_na_sentinel=False)

@@ -181,6 +181,26 @@ class ReadingPlan:
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
+    def options(self, columns: Sequence[str]) -> dict:
+        """Return what it says of another table of the same kind, as :class:`ReadingOptions`.
+
+        Args:
+            columns: of that table; what the plan says of others is left out.
+        """
+        marks = set(self.labels.values())
+        out = {"separator": marks.pop() if len(marks) == 1 else None}
+        out |= {"negative_class": self.negative_class, "image_pattern": self.image_pattern}
+        roles = {"image_column": self.image, "value_column": self.value}
+        roles |= {"reader_column": self.reader}
+        out |= {role: name for role, name in roles.items() if name in columns}
+        out["readers"] = self.readers if "reader_column" in out else None
+        for role, names in (("label_columns", self.labels), ("class_columns", self.classes)):
+            if names and set(names) <= set(columns):
+                out[role] = tuple(names)
+        known = {k or "blank": v for k, v in self.values.items() if "," not in k}
+        out["values"] = ",".join(f"{key}={state}" for key, state in known.items()) or None
+        return {name: value for name, value in out.items() if value is not None}
+
     def __str__(self) -> str:
         notes = self.notes
         said = [f"image: {_name(self.image)}" + _after(notes.get("image"))]

@@ -13,9 +13,10 @@ from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.core.metrics import auroc, average_precision, calibration, classification
-from ltml.data.plan import ReadingOptions
+from ltml.data.plan import ReadingOptions, ReadingPlan
 from ltml.data.single import load_table
 from ltml.data.splits import LongTailData, Split
+from ltml.data.tables import open_table
 from ltml.runs import scores as kept
 from ltml.runs.run import Run
 from ltml.runs.scores import SPLITS, Scores, logit
@@ -190,6 +191,8 @@ def _of_table(run: Run, path: Path, root: str | Path | None, separator: str | No
     names = run.config["data"]["class_names"]
     # As the run's own tables were read, but for what is in other columns there.
     known = {field.name for field in fields(ReadingOptions)} - {"split_column"}
-    said = {k: v for k, v in run.recipe.get("data_options", {}).items() if k in known}
+    plan = run.config["data"].get("plan")
+    said = ReadingPlan.from_dict(plan).options(open_table(path).columns) if plan else {}
+    said |= {k: v for k, v in run.recipe.get("data_options", {}).items() if k in known}
     said |= {} if separator is None else {"separator": separator}
     return load_table(path, names, root=root, **said)

@@ -380,6 +380,66 @@ def test_a_plan_is_said_changed_kept_and_passed_back(tmp_path, caplog):
         load(root=root, plan=again)
 
 
+@pytest.mark.parametrize("name", ["nowhere", "fold of list.csv", "Image"])
+def test_a_plan_of_a_split_that_is_not_there_is_refused(tmp_path, name):
+    rows = "".join(
+        f"{i}.jpg,{'cat' if i % 2 else 'dog'},{'test' if i > 5 else 'train'}\n" for i in range(9)
+    )
+    root = tree(
+        tmp_path, {"labels.csv": "image,labels,split\n" + rows}, [f"{i}.jpg" for i in range(9)]
+    )
+    plan = load(root=root).plan
+    assert plan.split == "split"
+    plan.split = name
+    with pytest.raises(InputError, match=f"plan.split: there is no column '{name}'.*'split'"):
+        load(root=root, plan=plan)
+    plan.split = "split"
+    assert len(load(root=root, plan=plan).test) == 3
+
+
+def test_a_table_to_evaluate_is_read_by_the_plan_of_the_run(tmp_path):
+    """What the table on its own would not say: what -1 means, what separates, which column."""
+    from PIL import Image
+
+    (tmp_path / "data").mkdir()
+    for i in range(12):
+        Image.effect_noise((16, 16), 30 + i).convert("RGB").save(tmp_path / f"data/{i}.png")
+
+    def table(name, lines):
+        text = "image,labels\n" + "".join(f"{i}.png,{labels}\n" for i, labels in lines)
+        (tmp_path / "data" / name).write_text(text)
+
+    words = ["cat;dog", "dog", "cat", "None", "cat;dog", "dog"]
+    table("train.csv", enumerate(words))
+    table("test.csv", enumerate(words, 6))
+    run = ltml.fit(
+        ltml.Recipe(
+            data="folder", root=str(tmp_path / "data"), steps=1, batch_size=2, image_size=16,
+            allow_leaks=True,
+        ),
+        out=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    names = run.config["data"]["class_names"]
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    plan = config["data"]["plan"]
+    assert plan["labels"] == {"labels": ";"}
+    table("more.csv", [(0, "cat"), (1, "dog;cat")])
+    found = ltml.evaluate(run, tmp_path / "data/more.csv", progress=False)
+    assert found.scores.targets.sum() == 3
+    # Said in a plan alone, not in the recipe.
+    plan["labels"]["labels"] = "+"
+    path.write_text(json.dumps(config))
+    table("plus.csv", [(0, "cat"), (1, "dog+cat")])
+    found = ltml.evaluate(run.path, tmp_path / "data/plus.csv", progress=False)
+    assert found.scores.targets[:, [names.index("cat"), names.index("dog")]].tolist() == [
+        [1, 0],
+        [1, 1],
+    ]
+    with pytest.raises(InputError, match="none of the"):
+        ltml.evaluate(run.path, tmp_path / "data/more.csv", progress=False)
+
+
 def test_a_run_keeps_the_plan(tmp_path):
     from PIL import Image
 
