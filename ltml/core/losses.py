@@ -53,7 +53,7 @@ class WeightedBCE(MultiLabelLoss):
     .. math::
         \ell = -\frac{N - n_c}{n_c} \, y \log p - (1 - y) \log(1 - p)
 
-    so that the positives of a class weigh as much as its negatives. Both counts are at least 1.
+    so that the positives of a class count as much as its negatives. Both counts are at least 1.
 
     Args:
         counts: ``(C,)`` images of each class.

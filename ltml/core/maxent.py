@@ -62,9 +62,9 @@ def maximum_entropy(labels: LabelMatrix, classes: Sequence[int], *, ridge: float
     part = labels.matrix[:, np.asarray(classes)]
     images = np.flatnonzero(np.diff(part.indptr))
     part = part[images]
-    # Images with the same labels weigh the same, so rows are enough. They are taken for the same
-    # when 64 random bits a class sum to the same number: among a million, wrong with probability
-    # 1e-7.
+    # Images with the same labels have the same weight, so rows are enough. They are taken for the
+    # same when 64 random bits a class sum to the same number: among a million, wrong with
+    # probability 1e-7.
     bits = np.random.default_rng(0).integers(2**64, size=part.shape[1], dtype=np.uint64)
     _, first, row = np.unique(part.astype(np.uint64) @ bits, return_index=True, return_inverse=True)
     matrix, count = part[first].astype(np.float64), np.bincount(row)

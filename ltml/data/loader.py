@@ -31,7 +31,7 @@ def decode_image(source, size: int, name: str | None = None) -> Tensor:
     Args:
         source: a file, PIL image, array or tensor.
         size: side of the result in pixels.
-        name: what messages call it.
+        name: name of the image in messages.
 
     Returns:
         uint8 ``(3, size, size)``.
@@ -51,15 +51,15 @@ class Loader:
     Args:
         split: images and labels.
         image_size: side of the square images in pixels.
-        device: where batches are wanted.
+        device: device of the batches.
         augment: a name of :data:`ltml.data.augment.AUGMENTATIONS`, used where a seed is given.
         mean: per-channel mean for normalisation, shape (3,); default: ImageNet's.
         std: per-channel standard deviation for normalisation, shape (3,).
         keep: ``"device"``, ``"memory"``, ``"files"``, or None to choose by the room there is.
-        workers: decoding threads; default: one a core.
-        progress: show a bar while decoding.
-        broken: takes the error of each image that cannot be decoded, by its number, and the image
-            is black; default: the error is raised.
+        workers: number of decoding threads; default: one a core.
+        progress: whether to show a bar while decoding.
+        broken: dictionary that takes the error of each image that cannot be decoded, by its number,
+            and the image is black; default: the error is raised.
 
     Raises:
         InputError: if an image is broken, or an argument is out of range.
@@ -141,7 +141,7 @@ class Loader:
         Args:
             indices: image indices of each batch: a list, an array or a LongTensor ``(B,)``.
             seed: augment at random, as a function of the seed and the batch's number; None: do not.
-            numbers: of the batches, for resumed or parallel training; default: 0, 1, 2...
+            numbers: numbers of the batches, for resumed or parallel training; default: 0, 1, 2...
 
         Yields:
             images ``(B, 3, S, S)`` float, normalised, and targets ``(B, C)`` float, NaN where

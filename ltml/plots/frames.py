@@ -113,8 +113,8 @@ def gradient_imbalance(runs) -> pd.DataFrame:
 def balanced(run, *, strength: float = 0.5, max_weight: float = 100.0) -> pd.DataFrame:
     """Return the columns of :func:`gradients` and side, weight, before, after: two rows per class.
 
-    Before and after weighing, a side (positive or negative) is a percent of the whole gradient. The
-    recorded sums take the place of the moving averages.
+    Before and after weighting, a side (positive or negative) is a percent of the whole gradient.
+    The recorded sums take the place of the moving averages.
     """
     import torch
 

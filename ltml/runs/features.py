@@ -72,7 +72,7 @@ class FeatureRecord:
     """Features of a run's classes, read from the ``features.npz`` of its folder.
 
     Args:
-        name: of the run.
+        name: name of the run.
         classes: a row per class in the model's order: class, group, count (training images).
         splits: ``{"train": ..., "test": ...}``.
 
@@ -144,7 +144,7 @@ class FeatureRecord:
         Args:
             measure: a name of :data:`ltml.core.metrics.DIVERSITY`.
             split: ``"train"`` or ``"test"``.
-            size: samples a subset; default :attr:`common_size`.
+            size: number of samples in a subset; default :attr:`common_size`.
 
         Returns:
             a row a class, by descending count: class, group, count (training images), split,

@@ -47,13 +47,13 @@ class Recorder:
     Args:
         out: folder to write.
         labels: ``(N, C)`` training labels: a LabelMatrix, or what makes one.
-        name: of the data, for tables and reports.
-        settings: recorded in the run's ``config.json`` as its recipe, such as
+        name: name of the data, for tables and reports.
+        settings: settings to record in the run's ``config.json`` as its recipe, such as
             ``{"loss": "bce", "seed": 1}``.
-        device: where logits live.
-        interference: also record how the classes' gradients meet in the shared features; needs
-            ``recorder.ledger.watch_classifier(weight)``.
-        overwrite: replace a run that ``out`` holds.
+        device: device of the logits.
+        interference: whether to record also how the classes' gradients meet in the shared features;
+            needs ``recorder.ledger.watch_classifier(weight)``.
+        overwrite: whether to replace a run that ``out`` holds.
         log: after every epoch also write it to tensorboard (event files in the run's folder),
             wandb or mlflow; see :mod:`ltml.runs.logs`.
 
@@ -198,10 +198,11 @@ class Recorder:
             scores: ``(N, C)`` logits or probabilities on the test split; None: not evaluated. The
                 run keeps them, for :meth:`ltml.Run.mistakes`.
             targets: ``(N, C)`` of 0 and 1, or NaN where unknown.
-            val_scores: the same on the validation split, on which thresholds are then chosen.
+            val_scores: logits or probabilities on the validation split, on which thresholds are
+                then chosen.
             val_targets: ``(N, C)`` of 0 and 1, or NaN where unknown.
             images: ``N`` names or files of the test images; default: their numbers.
-            val_images: of the validation images.
+            val_images: names or files of the validation images; default: their numbers.
             logits: whether scores are logits rather than probabilities; default: they are if one
                 of the split lies outside [0, 1].
 
@@ -273,7 +274,7 @@ class Recorder:
 
         Args:
             split: test, val or train; the latter by classifiers that were fitted without the image.
-            scores: ``(N, C)``.
+            scores: logits or probabilities ``(N, C)``.
             targets: ``(N, C)`` of 0 and 1, NaN where unknown.
             images: ``N`` names or files; default: their numbers.
             logits: as for :meth:`epoch`.
@@ -316,7 +317,7 @@ class Recorder:
 
         Args:
             split: train, val or test.
-            logits: ``(N, C)``.
+            logits: logits of the images, ``(N, C)``.
             targets: ``(N, C)`` of 0 and 1, NaN where unknown.
         """
         z, y = (torch.as_tensor(x).detach().cpu().float().numpy() for x in (logits, targets))

@@ -50,7 +50,7 @@ class Run:
     APs and mAPs are fractions in [0, 1]; they are NaN in epochs that were not evaluated.
 
     Args:
-        path: the folder.
+        path: folder of the run.
         config: ``{"schema": ..., "recipe": {...}, "data": {...}}``.
         metrics: columns epoch, step, train_loss, mAP, head, medium, tail; with a validation split
             also val_mAP, val_head, val_medium, val_tail. The scores in the last row are those of
@@ -185,8 +185,8 @@ class Run:
         """Thresholds ``(C,)``, classes in the model's order.
 
         Args:
-            thresholds: one for all, or class name -> threshold; default: the run's own, 0.5 for a
-                class that has none.
+            thresholds: one threshold for all, or class name -> threshold; default: the run's own,
+                0.5 for a class that has none.
 
         Raises:
             InputError: if a class is unknown, or a threshold is not in [0, 1].
@@ -251,7 +251,7 @@ class Run:
             classes: names of the classes to look at; default: all.
             group: head, medium or tail; default: all.
             thresholds: as for :meth:`threshold_of_class`.
-            per_class: the worst so many of each class and kind; default: all.
+            per_class: number of the worst rows kept of each class and kind; default: all.
 
         Returns:
             a row per image and class: image, path, index (in the split), class, group, kind, given
@@ -350,8 +350,9 @@ class Run:
                 tensor (see :mod:`ltml.data.image`); or several of them; or a
                 :class:`~ltml.Split`.
             device: auto (cuda, else mps, else cpu), or a torch device.
-            batch_size: images at a time. Default: by the memory that they take in the network.
-            progress: show a progress bar.
+            batch_size: number of images at a time. Default: by the memory that they take in the
+                network.
+            progress: whether to show a progress bar.
 
         Returns:
             a row per image, named by its path or number, and a column per class; NaN for an image

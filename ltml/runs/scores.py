@@ -85,9 +85,9 @@ def add_scores(
     """Write the scores of one split into a run's folder, beside those of others.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         class_names, split, logits, targets, ids: as of :class:`Scores`.
-        files: its paths, or none.
+        files: ``N`` image files, or none.
     """
     size = np.float32 if logits.size <= _MOST else np.float16
     unknown = np.isnan(targets) if targets.dtype.kind == "f" else np.zeros(targets.shape, bool)
@@ -147,7 +147,7 @@ def read_scores(folder: Path, split: str, *, remedy: str) -> Scores:
     """Read the scores of one split from a run's folder.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         split: a name of :data:`SPLITS`.
         remedy: how to make them, which ends the message where they are missing.
 
@@ -204,11 +204,11 @@ def find_mistakes(
     """Tabulate the labels that a model gets wrong; see :meth:`ltml.Run.mistakes`.
 
     Args:
-        scores: of a split.
+        scores: scores of a split.
         thresholds: ``(C,)`` probabilities from which a class is predicted.
         groups: ``C`` names, such as head or tail.
         kind: one of :data:`KINDS`; None: both.
-        classes: names to look at; None: all.
+        classes: names of the classes to look at; None: all.
         per_class: the worst so many of each class and kind; None: all.
     """
     names, N = scores.class_names, len(scores)

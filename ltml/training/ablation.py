@@ -61,7 +61,7 @@ def cells(*, seeds: int = 3, only: Sequence[str] = ("*",)) -> list[Cell]:
     """List the cells of the grid, seed by seed, so that a stopped grid is a fair one.
 
     Args:
-        seeds: how many, from 0.
+        seeds: number of seeds, from 0.
         only: patterns of ``sampler/loss/diversity``, such as ``"class-aware/*/off"``.
 
     Raises:
@@ -134,14 +134,14 @@ def ablate(
     cells, which are trained one after the other, and leave no ``model.pt``.
 
     Args:
-        base: everything but sampler, loss, diversity and seed; see :func:`recipe_of`.
+        base: recipe of everything but sampler, loss, diversity and seed; see :func:`recipe_of`.
         grid: the cells; see :func:`cells`.
-        out: folder; each cell's run is a folder in it.
+        out: folder to write; each cell's run is a folder in it.
         rates: learning rates to choose from; none: the recipe's.
-        jobs: trainings at a time, each in a process of its own.
+        jobs: number of trainings at a time, each in a process of its own.
         cluster: address of a Dask scheduler, whose workers train instead; they must see ``out`` and
             the data under the same paths. joblib hands the cells over.
-        progress: show progress bars (of one job).
+        progress: whether to show progress bars (of one job).
 
     Returns:
         a row per cell, and if heads are re-fitted per classifier (own, refit, interpolated): how it

@@ -19,8 +19,8 @@ class Features:
     """Hold a feature of each image, and its labels.
 
     Args:
-        features: ``(N, D)``.
-        labels: ``(N, C)``.
+        features: feature of each image, ``(N, D)``.
+        labels: labels of the images, ``(N, C)``.
     """
 
     features: Tensor
@@ -35,8 +35,8 @@ class Features:
 
         Args:
             measure: a name of :data:`ltml.core.metrics.DIVERSITY`.
-            size: samples a subset; default: one fewer than the smallest class of at least three
-                has, at most 50.
+            size: number of samples in a subset; default: one fewer than the smallest class of at
+                least three has, at most 50.
 
         Returns:
             a row a class, by descending count: class, group, count, measure, size, value, error;
@@ -64,7 +64,7 @@ def features_from(features, labels=None, *, split: str = "train") -> Features:
         features: array or tensor ``(N, D)``; feature maps ``(N, D, h, w)``, which are averaged; or
             a :class:`~ltml.training.bank.Bank`.
         labels: ``(N, C)``: a LabelMatrix, or what makes one; a bank has its own.
-        split: of a bank.
+        split: name of a bank's split.
 
     Raises:
         InputError: if shapes disagree, or a number is not finite.

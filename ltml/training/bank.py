@@ -31,9 +31,9 @@ class Bank(LongTailData):
 
     Args:
         name, train, test, val: as of :class:`~ltml.LongTailData`.
-        backbone: that made them.
-        settings: the recipe's fields that describe it.
-        files: of each split, the image files, as of :attr:`ltml.Split.files`.
+        backbone: frozen network that made the maps.
+        settings: fields of a recipe that describe the backbone, and its values.
+        files: image files of each split by its name, as of :attr:`ltml.Split.files`.
     """
 
     backbone: nn.Module | None = None
@@ -69,7 +69,7 @@ def bank(
 
     Args:
         source: a trained run, or its folder; or a recipe, whose backbone and weights are taken.
-        data: the data set.
+        data: data set whose images are passed.
         device: auto (cuda, else mps, else cpu), or a torch device.
         progress: show progress bars.
 

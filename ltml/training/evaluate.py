@@ -30,13 +30,13 @@ class Evaluation:
     """What a run's scores on labelled images are worth; fractions in [0, 1].
 
     Args:
-        scores: of the images.
-        classes: a row per class, by descending training count: class, group, count (training
-            images), positives (here), ap, auroc, threshold, precision, recall, f1. AP, AUROC,
-            recall and F1 are NaN for a class without a positive here.
-        groups: indexed by group (all, head, medium, tail): classes, mAP, AUROC, CP, CR, CF1, OP,
-            OR, OF1, macro_F1 (see :func:`ltml.core.metrics.classification`), and calibration_error
-            (see :func:`ltml.core.metrics.calibration`).
+        scores: logits and labels of the images.
+        classes: table of a row per class, by descending training count: class, group, count
+            (training images), positives (here), ap, auroc, threshold, precision, recall, f1. AP,
+            AUROC, recall and F1 are NaN for a class without a positive here.
+        groups: table indexed by group (all, head, medium, tail): classes, mAP, AUROC, CP, CR, CF1,
+            OP, OR, OF1, macro_F1 (see :func:`ltml.core.metrics.classification`), and
+            calibration_error (see :func:`ltml.core.metrics.calibration`).
     """
 
     scores: Scores
@@ -76,7 +76,7 @@ def evaluate(
             classes are some or all of the run's.
         root: folder that a table's images are relative to; default: the table's own.
         thresholds: as for :meth:`ltml.Run.threshold_of_class`.
-        separator: what separates the labels in a table.
+        separator: text between the labels of a table's cell; default: as in the run's own tables.
         device: auto (cuda, else mps, else cpu), or a torch device.
         progress: show a progress bar.
 

@@ -43,8 +43,8 @@ def record_features(
     Args:
         run: a run, or its folder.
         data: the run's data set; default: loaded as its recipe says.
-        per_class: most positives of a class in a split, sampled at random.
-        neighbors: nearest images kept for each positive.
+        per_class: largest number of positives of a class in a split, sampled at random.
+        neighbors: number of nearest images kept for each positive.
         device: auto (cuda, else mps, else cpu), or a torch device.
 
     Raises:

@@ -273,8 +273,8 @@ class Classifier(nn.Module):
     """Join a backbone and a head.
 
     Args:
-        backbone: maps ``(B, 3, H, W)`` to ``(B, D, h, w)``.
-        head: maps the feature map to logits ``(B, C)``; its ``classifier`` is an ``nn.Linear``.
+        backbone: network from images ``(B, 3, H, W)`` to feature maps ``(B, D, h, w)``.
+        head: module from feature maps to logits ``(B, C)``; its ``classifier`` is an ``nn.Linear``.
         freeze: number of the backbone's first layers that stay as they are: no gradient, and batch
             norm's statistics at rest; -1: all. A layer is a child of the backbone; of transformers,
             a block.
@@ -355,10 +355,10 @@ def build_model(
     """Build a recipe's network, with initial weights that its seed decides.
 
     Args:
-        recipe: names backbone and head.
+        recipe: recipe that names backbone and head.
         counts: ``(C,)`` training images of each class.
-        num_images: training images.
-        backbone: that is there already; default: built as the recipe says.
+        num_images: number of training images.
+        backbone: backbone that is built already; default: built as the recipe says.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -56,13 +56,15 @@ def passed(
     """Pass images of a loader's split once through a backbone, in evaluation mode.
 
     Args:
-        backbone: not changed; what it holds is copied where folding makes that faster.
-        loader: of the split.
+        backbone: network to pass images through; not changed; what it holds is copied where folding
+            makes that faster.
+        loader: loader of the split.
         index: images to pass, in this order. Default: all.
-        views: pass each image in all its plain views; else ``V`` is 1.
-        batch_size: images at a time. Default: by the memory that the network's largest map takes.
-        name: what the progress bar says.
-        progress: show it.
+        views: whether to pass each image in all its plain views; else ``V`` is 1.
+        batch_size: number of images at a time. Default: by the memory that the network's largest
+            map takes.
+        name: label of the progress bar.
+        progress: whether to show the bar.
     """
     index = torch.arange(len(loader.split)) if index is None else index
     batches = loader.views if views else _plain_views(loader)
@@ -100,7 +102,7 @@ def _fitting(largest: float, device: torch.device) -> int:
     """Choose how many views pass at a time.
 
     Args:
-        largest: bytes of one view's largest map.
+        largest: number of bytes of one view's largest map.
     """
     if device.type != "cpu":
         return _MOST
@@ -181,11 +183,11 @@ def evaluate(
     """Score every image of a loader's split by each of several heads, in one pass of the backbone.
 
     Args:
-        model: whose backbone is used; left in training mode if it was.
-        loader: of the split; processes share its images.
-        heads: default: the model's own.
-        batch_size: images at a time; default: by memory.
-        name: what the progress bar says.
+        model: classifier whose backbone is used; left in training mode if it was.
+        loader: loader of the split; processes share its images.
+        heads: heads to score by; default: the model's own.
+        batch_size: number of images at a time; default: by memory.
+        name: label of the progress bar.
 
     Returns:
         for each head, logits ``(N, C)`` on the CPU.

@@ -30,8 +30,9 @@ class ImageModel(nn.Module):
     """Resize, normalise and classify images: what :meth:`ltml.Run.model` returns.
 
     Args:
-        classifier: takes normalised images ``(B, 3, S, S)``.
-        image_size: ``S``, in pixels; images are squeezed to a square, as in training.
+        classifier: network from normalised images ``(B, 3, S, S)``.
+        image_size: side ``S`` of the square input in pixels; images are squeezed to a square, as in
+            training.
         class_names: ``C`` names, in the order of the logits.
     """
 

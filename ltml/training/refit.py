@@ -1,4 +1,5 @@
-"""Evaluate a network, and its second stage: backbone part of the way back, head re-fitted."""
+"""Evaluate a network, and its second stage: backbone interpolated with its start, head
+re-fitted."""
 
 import copy
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ class Refit(NamedTuple):
     """A re-fitted head, in evaluation mode, and what it was fitted with.
 
     Args:
-        head: whose classifier is the shared-covariance one.
-        shrinkage: of the covariance.
+        head: copy of the model's head, with the shared-covariance classifier.
+        shrinkage: shrinkage of the covariance.
         left_out: ``(N, C)`` logits of each training image, by a classifier of pooled features that
             was fitted without it.
     """
@@ -42,9 +43,9 @@ def refit(
     """Return a copy of a model's head whose classifier is the shared-covariance one.
 
     Args:
-        model: its backbone is taken as it is.
-        loader: of the training split.
-        shrinkage: of the covariance; None: that of least leave-one-out error.
+        model: classifier whose backbone is taken as it is.
+        loader: loader of the training split.
+        shrinkage: shrinkage of the covariance; None: that of least leave-one-out error.
 
     Raises:
         InputError: if a feature is infinite or NaN.
@@ -76,7 +77,27 @@ def refit(
 
 @torch.no_grad()
 def interpolate(module: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
-    """Interpolate parameters and buffers towards an earlier ``state_dict``."""
+    r"""Interpolate parameters and buffers towards an earlier state_dict, in place: WiSE-FT.
+
+    .. math:: \theta \leftarrow (1 - s) \, \theta + s \, \theta_0
+
+    Args:
+        module: module to change.
+        start: earlier ``state_dict`` :math:`\theta_0` of the module, such as pretrained weights.
+        share: fraction :math:`s` of the way back, in [0, 1].
+
+    References:
+        Robust fine-tuning of zero-shot models (Wortsman et al., CVPR 2022),
+        https://arxiv.org/abs/2109.01903
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> start = {name: torch.zeros_like(x) for name, x in layer.state_dict().items()}
+        >>> before = layer.weight.clone()
+        >>> interpolate(layer, start, 0.5)
+        >>> torch.equal(layer.weight, before / 2)
+        True
+    """
     for name, value in module.state_dict().items():
         if value.is_floating_point():
             value.lerp_(start[name].to(value), share)

@@ -35,7 +35,7 @@ class Suspects:
 
     Args:
         ids: ``N`` names of the images.
-        files: their files, ``""`` where there is none.
+        files: ``N`` image files, ``""`` where there is none.
         class_names: ``C`` names.
         given: ``(N, C)`` float: 1 present, 0 absent, NaN unknown.
         score: ``(N, C)`` raw leave-one-out prediction: about 0 without and 1 with the class. It is
@@ -79,8 +79,8 @@ class Suspects:
             given: ``"absent"``: labels that may be missing; ``"present"``: labels that may be
                 false; ``"unknown"``: labels that are probably present; default: all.
             classes: names of the classes to look at; default: all.
-            per_class: at most so many of each class; default: all.
-            limit: at most so many in all; default: a million.
+            per_class: largest number of rows of each class; default: all.
+            limit: largest number of rows in all; default: a million.
 
         Returns:
             a row per pair: image, class, given (1, 0 or NaN), score, suspicion.
@@ -145,10 +145,11 @@ def suspects(
         backbone: as of :class:`ltml.Recipe`.
         weights: as of :class:`ltml.Recipe`.
         image_size: side of the square input in pixels; default: what suits images and backbone.
-        shrinkage: of the covariance; default: that of least leave-one-out error.
+        shrinkage: shrinkage of the covariance; default: that of least leave-one-out error.
         device: auto (cuda, else mps, else cpu), or a torch device.
-        progress: show progress bars.
-        options: of a folder: ``data``, ``train_split`` and ``separator``, as of :func:`ltml.probe`.
+        progress: whether to show progress bars.
+        options: options of a folder: ``data``, ``train_split`` and ``separator``, as of
+            :func:`ltml.probe`.
 
     Raises:
         InputError: if the data or weights cannot be read.
@@ -191,8 +192,8 @@ def load_train(
     Args:
         root: the folder, or the table of labels itself.
         data: name of the data set.
-        train_split: its split.
-        separator: what separates the labels in the table.
+        train_split: name of the split to train on.
+        separator: text between the labels of a table's cell.
     """
     if data == "folder":
         path = Path(root)
@@ -209,7 +210,7 @@ def left_out(features: Tensor, targets: Tensor, *, shrinkage: float | None = Non
     Args:
         features: ``(N, D)``; or ``(N, V, D)``, with the views of an image, which are averaged.
         targets: ``(N, C)`` of 0 and 1, NaN where unknown.
-        shrinkage: of the covariance; default: that of least leave-one-out error.
+        shrinkage: shrinkage of the covariance; default: that of least leave-one-out error.
 
     Returns:
         ``(N, C)`` float64, about 0 without and 1 with the class.

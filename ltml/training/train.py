@@ -78,16 +78,19 @@ def fit(
     ``accelerate launch`` starts them, share every batch and leave one run.
 
     Args:
-        recipe: what to train and how.
+        recipe: recipe of the training.
         out: folder to write; default: a new one under ``runs/``.
         data: a data set that is loaded already (``recipe.data`` then only names it); or a bank,
             whose backbone, weights, image size and augmentation then are the recipe's, which must
             leave them out or name the same.
-        overwrite: replace the run that ``out`` holds; files that ltml did not write are kept.
-        progress: show progress bars.
-        on_epoch: called after every epoch with the run so far, whose summary is still empty.
+        overwrite: whether to replace the run that ``out`` holds; files that ltml did not write are
+            kept.
+        progress: whether to show progress bars.
+        on_epoch: function called after every epoch with the run so far, whose summary is still
+            empty.
         save_minutes: longest time between checkpoints; one is saved after every epoch anyway.
-        log: also write each epoch to tensorboard, wandb or mlflow; see :mod:`ltml.runs.logs`.
+        log: name of a log to write each epoch to as well, tensorboard, wandb or mlflow; see
+            :mod:`ltml.runs.logs`.
 
     Raises:
         InputError: if the recipe or the data cannot be used, or ``out`` holds another run, and
@@ -146,7 +149,8 @@ def probe(
         out: as in :func:`fit`.
         overwrite: as in :func:`fit`.
         progress: as in :func:`fit`.
-        changes: to :meth:`Recipe.probe`, such as ``backbone="mobilenet_v2", weights="net.pth"``.
+        changes: fields of :meth:`Recipe.probe`, such as ``backbone="mobilenet_v2",
+            weights="net.pth"``.
 
     Raises:
         InputError: as :func:`fit` does.
@@ -486,7 +490,7 @@ class Training:
         return row
 
     def second_stage(self) -> dict[str, Tensor]:
-        """Re-fit the head, with the backbone as trained and part of the way back, and score it."""
+        """Re-fit and score the head, on the backbone as trained and interpolated (WiSE-FT)."""
         recipe, own, found = self.recipe, self.model.head, {}
         options = {"ranks": self.ranks, "progress": self.progress}
         for name, share in (("refit", 0.0), ("interpolated", recipe.interpolation)):

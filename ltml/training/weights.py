@@ -92,11 +92,11 @@ def fitting(
     """Find a network's own entries in a file, under whatever prefix they stand there.
 
     Args:
-        network: whose ``state_dict`` is looked for.
-        entries: of :func:`read_weights`.
-        where: how messages call the file.
+        network: module whose ``state_dict`` is looked for.
+        entries: named tensors, as of :func:`read_weights`.
+        where: name of the file in messages.
         after: children of the whole network that come after its feature map: a classifier's.
-        better: names the network that a file's entries are of.
+        better: function that names the network that a file's entries are of.
 
     Returns:
         what fits, by the network's own names.
