@@ -79,7 +79,9 @@ class Fitted(ConstrainedLayoutEngine):
             for title in (ax.title, ax._left_title, ax._right_title):
                 state.append(self._break(title, room, False))
             state.append(self._break(ax.yaxis.label, ax.bbox.height, True))
-            state.append(self._break(ax.xaxis.label, ax.bbox.width * 1.1, False))
+            middle = (ax.bbox.x0 + ax.bbox.x1) / 2  # under which the label stands
+            beside = min(middle - fig.bbox.x0, fig.bbox.x1 - middle) - 0.01 * fig.bbox.width
+            state.append(self._break(ax.xaxis.label, 2 * beside, False))
         for title in (fig._suptitle, fig._supxlabel):
             if title is not None:
                 state.append(self._break(title, 0.96 * fig.bbox.width, False))
