@@ -31,7 +31,7 @@ from ltml.training.bank import Bank
 from ltml.training.network import make_backbone
 
 TABLE = Path(__file__).resolve().parent / "unknown_labels.csv"
-SEEDS, RATES, STEPS = 3, (1e-3, 3e-3, 1e-2), 300
+SEEDS, RATES, STEPS = 3, (3e-4, 1e-3, 3e-3, 1e-2), 300
 CELL = ["data", "unknown", "classifier", "treatment"]
 
 
