@@ -19,7 +19,7 @@ print(len(finder.files))
 """
 _FOUND = _FIND + "print(len(finder.find([f'{{i:016x}}' for i in range({files})])))\n"
 _READ = """
-from ltml.data.tables import read_label_csv
+from ltml.data.folder import read_label_csv
 print(read_label_csv({path!r})[1])
 """
 _MEASURE = """

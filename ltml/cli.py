@@ -616,7 +616,7 @@ def audit(
     """
     from ltml.core.options import build, choose
     from ltml.core.sampler import SAMPLERS
-    from ltml.data.tables import read_label_csv
+    from ltml.data.folder import read_label_csv
     from ltml.training.setup import load_data
 
     Recipe(sampler=sampler, sampler_options=dict(sampler_options)).check()

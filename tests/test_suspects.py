@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from ltml import InputError, LabelMatrix, LongTailData, Split
 from ltml.cli import main
 from ltml.data.corrections import LabelTable
-from ltml.data.tables import read_label_csv
+from ltml.data.folder import read_label_csv
 from ltml.plots.suspects import write_suspects
 from ltml.training.bank import Bank
 from ltml.training.suspects import left_out, suspects

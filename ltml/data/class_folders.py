@@ -6,8 +6,8 @@ from pathlib import Path
 from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.data.finder import IMAGE_SUFFIXES
+from ltml.data.kinds import kind_of
 from ltml.data.layouts import Part, Reading, Tree, layout
-from ltml.data.splits import kind_of
 
 _NO_CLASS = {"images", "image", "img", "imgs", "data", "masks", "labels", "annotations", "photos"}
 _NO_CLASS |= {"jpegimages", "all", "unlabeled", "unlabelled"}

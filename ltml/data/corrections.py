@@ -12,7 +12,7 @@ import numpy as np
 
 from ltml.core.errors import InputError
 from ltml.core.files import quote, read_text, write_atomically
-from ltml.data.tables import read_label_csv
+from ltml.data.folder import read_label_csv
 
 # The form is not guessed here a second time: of the ways to write the labels, that one is taken by
 # which every row of the table says what the reader found in it; and what is written is read again.
@@ -56,7 +56,7 @@ class LabelTable:
     """Hold a table of labels as it is written, and write it with some images' labels changed.
 
     Args:
-        path: a CSV file, as :func:`ltml.data.tables.read_label_csv` reads it.
+        path: a CSV file, as :func:`ltml.data.folder.read_label_csv` reads it.
         class_names: as for that.
         separator: as for that.
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json
+from ltml.data.kinds import kind_of
 from ltml.data.layouts import Part, Reading, Tree, by_split, json_keys, layout
-from ltml.data.splits import kind_of
 
 _LIMIT = 2**30
 _MASKS = ("mask", "points", "map")

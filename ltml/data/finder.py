@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.data.image import IMAGE_SUFFIXES
-from ltml.data.splits import kind_of
+from ltml.data.kinds import kind_of
 
 # What a name may end with besides: of the originals that images were made from.
 _ENDINGS = IMAGE_SUFFIXES | {".dcm", ".dicom"}

@@ -17,6 +17,7 @@ from ltml.core.labels import LabelMatrix
 from ltml.core.options import Bounds, fitted
 from ltml.data.finder import Finder
 from ltml.data.holdout import holdout_split
+from ltml.data.kinds import kind_of
 from ltml.data.plan import (
     NoLabelsError,
     Planner,
@@ -27,8 +28,8 @@ from ltml.data.plan import (
     split_kind,
 )
 from ltml.data.reader import read
-from ltml.data.splits import LongTailData, Split, is_file, kind_of
-from ltml.data.tables import SUFFIXES, Frame, Table, open_table, plain, read_label_csv  # noqa: F401
+from ltml.data.splits import LongTailData, Split, is_file
+from ltml.data.tables import SUFFIXES, Frame, Table, open_table, plain
 
 _LOG = logging.getLogger(__name__)
 _PARTITION = {"0": "train", "1": "val", "2": "test"}  # as CelebA's list_eval_partition has them
@@ -83,7 +84,7 @@ def load(
         reader_column: column of who annotated the row.
         ignore: columns to leave out.
         separator: what separates the labels of a cell; see
-            :func:`ltml.data.tables.read_label_csv`.
+            :func:`ltml.data.folder.read_label_csv`.
         values: what values mean, such as ``{"-1": "unknown", "blank": 0}``.
         negative_class: class that means none of the others.
         readers: ``"any"``, ``"majority"`` or ``"agree"``.
@@ -616,3 +617,60 @@ def _find_table(root: Path, split: str) -> Path | None:
             )
         found = tables[0] if tables else None
     return found
+
+
+def read_label_csv(
+    path: str | Path,
+    class_names: Sequence[str] | None = None,
+    *,
+    separator: str | None = None,
+    **reading,
+) -> tuple[list[str], LabelMatrix]:
+    """Read the labels of a split from a table; no image is touched.
+
+    What each column means is found from names and values (see :func:`ltml.data.reader.read_plan`),
+    and logged. Labels are given in one of these forms:
+
+    - a column ``labels``, ``tags``, ``class`` or the like holds all labels of the image: names, or
+      class indices from 0, separated by ``;``, ``|``, ``,`` or spaces, as a list, or as a vector of
+      0 and 1; or several columns do, ``label``, ``label_2``...;
+    - it holds one label, and an image has a row for each of its labels, which a column ``value`` or
+      ``Confidence`` of 0 and 1 may affirm or deny;
+    - each class has a column of 0 and 1; blanks and -1 beside them are unknown.
+
+    How labels are separated is found from the whole file. ``;`` and ``|`` separate, unless they
+    stand in signs such as ``;)`` only; commas and spaces may be parts of names. Where the class
+    names are not known, these separate if some cell consists of labels that other cells hold alone,
+    and there are fewer labels than distinct cells: for single labels, one name would be made of
+    other names, and the names would outnumber their words. Spaces also separate where words are
+    joined by underscores. Otherwise the reader asks.
+
+    Args:
+        path: the file: CSV, TSV or a list of images and labels, also compressed (``.gz``); Excel
+            (``.xlsx``), Parquet, or a JSON object per line (``.jsonl``).
+        class_names: names in column order. Default: the names found, sorted, or in the order of
+            their columns; for indices ``"class 0"`` up to the largest found.
+        separator: what separates the labels of a cell, such as ``";"`` or ``" "``; ``"none"`` if
+            each cell is one label, ``"lists"`` or ``"vectors"``. Default: found from the file.
+        reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``image_column``.
+
+    Returns:
+        The images as written, and their labels, in the order of the file.
+
+    Raises:
+        InputError: naming the file and line, if the table can be read in two ways, a class is
+            unknown or spelled in two ways, or an image is repeated.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "train.csv")
+        ...     _ = path.write_text("filename;tags\\n1.jpg;traffic light|dog\\n2.jpg;dog\\n")
+        ...     images, labels = read_label_csv(path)
+        >>> images, labels.class_names, labels.counts
+        (['1.jpg', '2.jpg'], ('dog', 'traffic light'), array([2, 1]))
+    """
+    options = ReadingOptions.of(separator=separator, **reading)
+    table, labels, plan = read(open_table(Path(path)), class_names, options)
+    plan.log(table, labels)
+    return list(table.images), labels

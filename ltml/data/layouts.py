@@ -22,7 +22,8 @@ from ltml.core.labels import LabelMatrix
 from ltml.core.options import Bounds, check_options
 from ltml.data.finder import IMAGE_SUFFIXES, Finder
 from ltml.data.holdout import holdout_split
-from ltml.data.splits import LongTailData, Split, is_file, kind_of
+from ltml.data.kinds import kind_of
+from ltml.data.splits import LongTailData, Split, is_file
 
 _LOG = logging.getLogger(__name__)
 _TABLES = ("csv", "tsv", "csv.gz", "tsv.gz", "xlsx", "parquet", "jsonl")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, lines_of, quote, read_text
+from ltml.data.kinds import kind_of
 from ltml.data.layouts import Part, Reading, Tree, by_split, head_of, layout
-from ltml.data.splits import kind_of
 
 _LIMIT = 2**30
 _LINE = re.compile(

@@ -37,7 +37,7 @@ def from_frame(
         df: a row for each image, or for each image and label.
         images: column of paths, names or ids; see :class:`ltml.data.finder.Finder`. Default:
             ``path``, else found.
-        labels: column of names or indices: text (see :func:`ltml.data.tables.read_label_csv`),
+        labels: column of names or indices: text (see :func:`ltml.data.folder.read_label_csv`),
             a list, or a number; or several such columns; or the columns of 0 and 1, one for each
             class, NaN where unknown. Default: ``labels``, else found.
         class_names: names in column order. Default: those found. Give a test split those of its
@@ -150,7 +150,7 @@ def from_dataset(
             Default: the one with class names, else the one called so, else those of booleans.
         class_names: names in column order. Default: those of the data set, else those found, or
             ``"class 0"``, ``"class 1"``...
-        separator: what separates labels in a text; see :func:`ltml.data.tables.read_label_csv`.
+        separator: what separates labels in a text; see :func:`ltml.data.folder.read_label_csv`.
         reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``values``.
 
     Raises:

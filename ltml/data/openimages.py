@@ -10,8 +10,8 @@ from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.options import Bounds
 from ltml.data.finder import Finder
+from ltml.data.kinds import kind_of
 from ltml.data.layouts import Part, Reading, Tree, head_of, layout, split_name
-from ltml.data.splits import kind_of
 
 _COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")
 _ROWS = 2_000_000  # of a table in memory at a time

@@ -17,7 +17,7 @@ from ltml.core.files import quote
 from ltml.core.labels import LabelMatrix
 from ltml.data import cells as reading
 from ltml.data.cells import is_nothing, nearest
-from ltml.data.splits import kind_of
+from ltml.data.kinds import kind_of
 from ltml.data.tables import Frame, Table, is_file_name, is_image_name, plain
 
 _LOG = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ def load_table(
     """Make a split of one table of labels.
 
     Args:
-        path: the table; see :func:`ltml.data.tables.read_label_csv`.
+        path: the table; see :func:`ltml.data.folder.read_label_csv`.
         class_names: names in column order; default: those found.
         root: folder that its images lie in; default: the table's own.
         separator: what separates the labels of a cell.

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,21 +19,6 @@ if TYPE_CHECKING:  # torch takes seconds to import, which checking data need not
     from torch import Tensor
 
     from ltml.data.plan import ReadingPlan
-
-_KINDS = {  # of splits, by the words that name them
-    "train": {"train", "training", "trn", "trainset", "tr"},
-    "val": {"val", "valid", "validate", "validation", "valset", "dev", "development", "minival",
-            "eval", "evaluation"},
-    "test": {"test", "testing", "tst", "testset", "te", "holdout"},
-}  # fmt: skip
-_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
-
-
-def kind_of(split: str) -> str | None:
-    """``"train"``, ``"val"`` or ``"test"``, as a name such as ``train2017`` says, else None."""
-    words = {word.lower() for word in _WORD.findall(split)}
-    kinds = [kind for kind, names in _KINDS.items() if names & words]
-    return kinds[0] if len(kinds) == 1 else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)

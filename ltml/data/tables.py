@@ -16,8 +16,7 @@ import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.files import lines_of, quote, read_json, read_text
-from ltml.core.labels import LabelMatrix
-from ltml.data.finder import IMAGE_SUFFIXES
+from ltml.data.image import IMAGE_SUFFIXES
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".txt", ".jsonl", ".xlsx", ".parquet", ".json")
 _OTHERS = (".pkl", ".pickle", ".feather", ".zip", ".bz2", ".xz", ".npy", ".npz", ".mat", ".h5")
@@ -81,66 +80,6 @@ class Frame(NamedTuple):
     def rows(self, index: np.ndarray) -> "Frame":
         """Select rows."""
         return Frame(self.source, self.places[index], self.columns.iloc[index], self.note)
-
-
-def read_label_csv(
-    path: str | Path,
-    class_names: Sequence[str] | None = None,
-    *,
-    separator: str | None = None,
-    **reading,
-) -> tuple[list[str], LabelMatrix]:
-    """Read the labels of a split from a table; no image is touched.
-
-    What each column means is found from names and values (see :func:`ltml.data.reader.read_plan`),
-    and logged. Labels are given in one of these forms:
-
-    - a column ``labels``, ``tags``, ``class`` or the like holds all labels of the image: names, or
-      class indices from 0, separated by ``;``, ``|``, ``,`` or spaces, as a list, or as a vector of
-      0 and 1; or several columns do, ``label``, ``label_2``...;
-    - it holds one label, and an image has a row for each of its labels, which a column ``value`` or
-      ``Confidence`` of 0 and 1 may affirm or deny;
-    - each class has a column of 0 and 1; blanks and -1 beside them are unknown.
-
-    How labels are separated is found from the whole file. ``;`` and ``|`` separate, unless they
-    stand in signs such as ``;)`` only; commas and spaces may be parts of names. Where the class
-    names are not known, these separate if some cell consists of labels that other cells hold alone,
-    and there are fewer labels than distinct cells: for single labels, one name would be made of
-    other names, and the names would outnumber their words. Spaces also separate where words are
-    joined by underscores. Otherwise the reader asks.
-
-    Args:
-        path: the file: CSV, TSV or a list of images and labels, also compressed (``.gz``); Excel
-            (``.xlsx``), Parquet, or a JSON object per line (``.jsonl``).
-        class_names: names in column order. Default: the names found, sorted, or in the order of
-            their columns; for indices ``"class 0"`` up to the largest found.
-        separator: what separates the labels of a cell, such as ``";"`` or ``" "``; ``"none"`` if
-            each cell is one label, ``"lists"`` or ``"vectors"``. Default: found from the file.
-        reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``image_column``.
-
-    Returns:
-        The images as written, and their labels, in the order of the file.
-
-    Raises:
-        InputError: naming the file and line, if the table can be read in two ways, a class is
-            unknown or spelled in two ways, or an image is repeated.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "train.csv")
-        ...     _ = path.write_text("filename;tags\\n1.jpg;traffic light|dog\\n2.jpg;dog\\n")
-        ...     images, labels = read_label_csv(path)
-        >>> images, labels.class_names, labels.counts
-        (['1.jpg', '2.jpg'], ('dog', 'traffic light'), array([2, 1]))
-    """
-    from ltml.data.plan import ReadingOptions
-    from ltml.data.reader import read
-
-    options = ReadingOptions.of(separator=separator, **reading)
-    table, labels, plan = read(open_table(Path(path)), class_names, options)
-    plan.log(table, labels)
-    return list(table.images), labels
 
 
 def open_table(path: Path) -> Frame:

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, lines_of, quote, read_list, read_text
 from ltml.core.options import Bounds
+from ltml.data.kinds import kind_of
 from ltml.data.layouts import Part, Reading, Tree, assemble, head_of
-from ltml.data.splits import LongTailData, Rows, find_list, is_file, kind_of
+from ltml.data.splits import LongTailData, Rows, find_list, is_file
 from ltml.data.xml import parse
 
 VOC_CLASSES = (

@@ -72,7 +72,7 @@ def evaluate(
         run: a run, or its folder.
         data: test, val or train: a split of the run's own, whose scores are kept in the run (and
             made there, if it has none yet); or a table of labels, as
-            :func:`ltml.data.tables.read_label_csv` reads it; or a :class:`ltml.Split`, whose
+            :func:`ltml.data.folder.read_label_csv` reads it; or a :class:`ltml.Split`, whose
             classes are some or all of the run's.
         root: folder that a table's images are relative to; default: the table's own.
         thresholds: as for :meth:`ltml.Run.threshold_of_class`.

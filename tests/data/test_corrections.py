@@ -5,7 +5,7 @@ import pytest
 
 from ltml import InputError
 from ltml.data.corrections import LabelTable, read_corrections
-from ltml.data.tables import read_label_csv
+from ltml.data.folder import read_label_csv
 
 FORMS = {
     "spaces": "image,labels\na.jpg,cat dog\nb.jpg,dog\nc.jpg,cow\nd.jpg,cat\n",

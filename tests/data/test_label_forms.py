@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reading import read_or_error
 
 from ltml.core.errors import InputError
-from ltml.data.tables import read_label_csv
+from ltml.data.folder import read_label_csv
 
 
 def read(tmp_path, text, class_names=None, **options):

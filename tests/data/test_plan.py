@@ -20,8 +20,7 @@ import ltml
 from ltml import InputError
 from ltml.cli import main
 from ltml.data import ReadingPlan, read_plan
-from ltml.data.folder import load
-from ltml.data.tables import read_label_csv
+from ltml.data.folder import load, read_label_csv
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "label_cases"
 

@@ -13,8 +13,7 @@ from mutations import fuzz, mutated, names, outcome, text_of
 
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
-from ltml.data.folder import load
-from ltml.data.tables import read_label_csv
+from ltml.data.folder import load, read_label_csv
 
 CLASSES = ["cat", "dog", "traffic light"]
 NAMED = b"id,image,labels\n1,a.jpg,cat;dog\n2,sub/b.jpg,traffic light;dog\n3,c.jpg,\n4,d.jpg,dog\n"
