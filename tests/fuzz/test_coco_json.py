@@ -66,7 +66,7 @@ def labels_by_hand(content: bytes) -> dict[str, set[str]]:
                 ("images", "file_name", "image_id"),
             )
         )
-        if box.get("bbox") is None:  # of the whole image
+        if box.get("bbox") in (None, []):  # of the whole image
             labels[file].add(name)
             continue
         x, y, width, height = box["bbox"]
