@@ -130,6 +130,7 @@ def test_training_on_many_images_of_many_classes_keeps_memory_flat(data, tmp_pat
     assert sizes.pop("config.json") < 60 * CLASSES + 5000
     weights = sum(value.numel() for value in run.state_dict().values())
     assert sizes.pop("model.pt") < 4 * weights + 100_000
+    assert sizes.pop("scores.npz") < 4 * len(data.test) * CLASSES + 200_000  # single precision
     assert not sizes
     record_features(run, data=data, per_class=2, neighbors=2)
     D, positives = run.state_dict()["head.classifier.weight"].shape[1], 2 * 2 * CLASSES
