@@ -195,6 +195,7 @@ def gradient_heatmap(runs, *, ax=None):
         axes.hlines(ends, 0, 1, transform=axes.get_yaxis_transform(), color="black", lw=1.2)
         axes.grid(False)
         axes.tick_params(length=0)
+        axes.tick_params(axis="x", pad=0.9 * plt.rcParams["font.size"])  # below the last class
         group, total = rarest(classes.group), table.groupby("group").total.sum()
         found = f"the {group} gets {100 * total[group] / total.sum():.0f} % of the gradient"
         equal = f"(equal share: {100 * (classes.group == group).mean():.0f} %)"
