@@ -19,6 +19,7 @@ FAMILIES = {}
 for network in TORCHVISION:
     FAMILIES.setdefault(re.match("[a-z]*", network)[0].removeprefix("wide"), []).append(network)
 FAMILIES["resnet"] += FAMILIES.pop("resnext") + FAMILIES.pop("")
+del FAMILIES["regnet"]  # they read their sizes off tensors, which the meta device has not
 
 
 def on_meta(name):
