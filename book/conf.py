@@ -67,7 +67,9 @@ toc_object_entries_show_parents = "hide"
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "sphinx_book_theme"
-html_static_path = ["static", str(Path(plotly.__file__).parent / "package_data" / "plotly.min.js")]
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+FIGURES = ROOT / "ltml" / "plots" / "page" / "figures.js"  # of explorers that need no kernel
+html_static_path = ["static", str(PLOTLY), str(FIGURES)]
 html_css_files = ["book.css"]
 html_js_files = [("book.js", {"defer": "", "priority": 900})]  # after Plotly
 html_sourcelink_suffix = ""  # so that a downloaded notebook is called as it is
@@ -111,11 +113,12 @@ def spread(app, env, docnames):
 
 
 def add_live_figures(app, page, template, context, doctree):
-    """Load Plotly where a page has live figures, and let explorers point to the report."""
-    if "live-figure" in context.get("body", ""):
+    """Load Plotly and the explorers' script where a page has use for them."""
+    body = context.get("body", "")
+    if "live-figure" in body or "ltml-explorer" in body:
         app.add_js_file("plotly.min.js", loading_method="defer")
-        report = context["pathto"]("report.html", 1)
-        context["body"] = context["body"].replace('href="report.html"', f'href="{report}"')
+    if "ltml-explorer" in body:  # after book.js, which turns a page white before it is printed
+        app.add_js_file("figures.js", loading_method="defer", priority=950)
 
 
 def add_report(app, error):

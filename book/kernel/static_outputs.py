@@ -10,10 +10,7 @@ from IPython.display import HTML, display
 
 __all__ = ["install", "to_html"]
 
-_NOTE = (
-    "In a notebook these are sliders and lists; here they stay as they are. "
-    'The <a href="report.html">report</a> has some that answer in the page.'
-)
+_NOTE = "In a notebook these are sliders and lists; here they stay as they are."
 
 
 class _Silent(BaseComm):
@@ -44,7 +41,13 @@ def install() -> None:
 
 
 def to_html(obj) -> str:
-    """Return a figure, or all that a widget shows; nothing of a progress bar."""
+    """Return an explorer that answers without a kernel, a figure, or all that a widget shows.
+
+    Nothing is shown of a progress bar.
+    """
+    if hasattr(obj, "to_html") and (alone := getattr(obj, "_page", None) and obj.to_html()):
+        pictures = (each for each in obj.below if type(each).__name__ == "Image")
+        return alone + "".join(map(to_html, pictures))
     parts, controls = [], {}
     for each in _leaves(obj):
         if hasattr(each, "to_plotly_json"):

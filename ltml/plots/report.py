@@ -6,8 +6,10 @@ import json
 import re
 import webbrowser
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from getpass import getuser
 from html import escape
+from itertools import count
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -24,6 +26,8 @@ from ltml.plots.photos import mistakes_of
 from ltml.runs.run import Run, table_of
 
 _PAGE = Path(__file__).with_name("page")
+_SCRIPTS = ("figures", "page")
+_IDS = count()  # of lists of names: a page may hold several explorers
 _RIDGES = (0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _DIGITS = {"mAP": 1, **dict.fromkeys(GROUPS, 1), "gradient_imbalance": 2, "seconds": 0, "seed": 0}
 
@@ -66,7 +70,7 @@ def write_report(
     parts = {
         "title": escape(f"{runs[0].config['data']['name']}: {shown}"),
         "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
-        "script": (_PAGE / "page.js").read_text(encoding="utf-8"),
+        "script": "".join((_PAGE / f"{n}.js").read_text(encoding="utf-8") for n in _SCRIPTS),
         "plotly": get_plotlyjs(),
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     }
@@ -100,48 +104,176 @@ def open_report(runs: Sequence[Run], out: str | Path | None = None, *, images: i
     return path
 
 
+def explorer(
+    *parts: str,
+    runs: Mapping[str, Run] | None = None,
+    labels: Mapping[str, LabelMatrix | tuple[LabelMatrix, Mapping]] | None = None,
+    leave_out: Sequence[str] = (),
+) -> str:
+    """Return parts of the report's page as HTML of their own, which answer without a kernel.
+
+    The page around them loads Plotly and ``page/figures.js``.
+
+    Args:
+        parts: ids of the sections.
+        runs: name -> run.
+        labels: name -> training labels, or labels and groups of their classes, for the section
+            ``sampling``.
+        leave_out: keys of controls that are not shown.
+    """
+    page, runs = (_PAGE / "page.html").read_text(encoding="utf-8"), runs or {}
+    body = "".join(
+        re.search(rf'<section id="{part}">.*?</section>', page, re.S)[0] for part in parts
+    )
+    body = re.sub(r' id="\w+"|<h2>.*?</h2>|<details>.*?</details>', "", body)
+    if runs:
+        body = re.search(r'<form id="choice".*?</form>', page, re.S)[0] + body
+    for key in (*leave_out, *(() if len(runs) > 1 else ["b"])):
+        body = re.sub(rf'<label>[^\n]*data-key="{key}".*?</label>\n?', "", body, flags=re.S)
+    body = re.sub(r'<button.*?id="theme".*?</button>\n| id="choice"', "", body)
+    names = f"names-{next(_IDS)}"
+    body = body.replace('list="names"', f'list="{names}"').replace('id="names"', f'id="{names}"')
+    if 'data-view="imbalance"' in body and not _trained(runs):
+        raise InputError("no run holds a record of its gradients")
+    return _alone(body, _figures(runs, labels or {}, set(re.findall(r'data-view="(\w+)"', body))))
+
+
+@dataclass
+class Choice:
+    """A choice of :func:`settings`.
+
+    Args:
+        key: name in the page.
+        label: what it is called there.
+        values: what can be chosen, as text.
+        first: index of what is chosen at first.
+        slider: whether it is a slider; else a list.
+        needs: key and index of another choice, without which this one changes nothing.
+    """
+
+    key: str
+    label: str
+    values: Sequence[str]
+    first: int = 0
+    slider: bool = False
+    needs: tuple[str, int] | None = None
+
+    def control(self) -> str:
+        """Return it as HTML."""
+        key, last = f'data-key="{self.key}"', len(self.values) - 1
+        if self.slider:
+            control = f'<input type="range" {key} min="0" max="{last}" value="{self.first}">'
+            return f"<label>{escape(self.label)} {control}<output></output></label>"
+        options = "".join(
+            f'<option value="{i}"{" selected" if i == self.first else ""}>{escape(value)}</option>'
+            for i, value in enumerate(self.values)
+        )
+        return f"<label>{escape(self.label)} <select {key}>{options}</select></label>"
+
+
+def settings(
+    choices: Sequence[Choice],
+    index: Sequence[int],
+    classes: pd.DataFrame,
+    found: Sequence[Mapping],
+    *,
+    views: Sequence[str],
+    said: str,
+    against: int | None = None,
+) -> str:
+    """Return results computed ahead as HTML, in which each setting can be chosen without a kernel.
+
+    Args:
+        choices: what is chosen; one value of each makes a setting.
+        index: place in ``found`` of each setting, the last choice moving fastest.
+        classes: class, group and count of each class.
+        found: a title each, and a value for each class: ``ap``, and ``pos`` and ``neg`` (gradients)
+            if they were recorded.
+        views: figures of the report's page.
+        said: a sentence above them.
+        against: place of the result to stay in view; default: the setting chosen before.
+    """
+    body = f'<p class="note">{escape(said)}</p><div class="controls ahead">'
+    body += "".join(choice.control() for choice in choices) + "</div>"
+    body += "".join(f'<div class="plot" data-view="{view}"></div>' for view in views)
+    body += "" if against is not None else '<div class="table" data-table="recent"></div>'
+    group, runs = classes.group.to_numpy(), []
+    for each in found:
+        ap, nothing = np.asarray(each["ap"], float), np.full(len(classes), np.nan)
+        means = {name: ap[group == name] for name in GROUPS} | {"mAP": ap}
+        means = {n: float(np.nanmean(v)) for n, v in means.items() if np.isfinite(v).any()}
+        shown = ", ".join(f"{n} {100 * means[n]:.1f}" for n in ("mAP", "tail") if n in means)
+        floats = {key: _floats(each.get(key, nothing)) for key in ("pos", "neg")}
+        run = {"title": each["title"], "table": 0, "steps": [1], "said": [""], "trained": True}
+        runs.append(run | floats | {"ap": _floats(ap), "means": means})
+        runs[-1]["said"] = [f"{each['title']}: {shown}."] if "pos" in each else []
+    grid = [{"key": c.key, "values": list(c.values), "needs": c.needs} for c in choices]
+    data = _figures({}, {}, set(views)) | {"runs": runs, "tables": [_classes(classes)]}
+    return _alone(body, data | {"grid": grid, "index": list(index), "against": against})
+
+
+def _alone(body: str, data: dict) -> str:
+    data = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    script = f'<script type="application/json">{data}</script>'
+    return f'<div class="ltml-explorer explorer">{body}{script}</div>'
+
+
+def _trained(named: Mapping[str, Run]) -> dict[str, Run]:
+    recorded = {n: run for n, run in named.items() if run.per_class.grad_pos.notna().any()}
+    return {n: run for n, run in recorded.items() if run.summary.get("steps")}
+
+
+def _figures(named: dict[str, Run], labels: Mapping[str, LabelMatrix], views: set) -> dict:
+    """Return what the script needs for some of the page's figures."""
+    tables: dict[tuple, dict] = {}  # of classes, once for all runs that share one
+    results, optional, trained = {}, {}, _trained(named)
+    if "groups" in views:
+        results["groups"] = frames.group_map(named)
+    if "ablation" in views:
+        ablation = next(iter(named.values())).path.parent / "ablation.csv"
+        if ablation.is_file():
+            results["ablation"] = frames.ablation(pd.read_csv(ablation))
+    if "stages" in views and not (stages := frames.stages(named)).empty:
+        results["stages"] = stages
+    if "sampling" in views:
+        optional["sampling"] = {name: _sampling(each) for name, each in labels.items()}
+    if "diversity" in views:
+        optional["diversity"] = _diversity(named)
+    if "interference" in views:
+        optional["interference"] = _interference(named)
+    drawn = {name: _plain(live.group_map(frame)) for name, frame in results.items()}
+    said = {name: captions.group_map(frame) for name, frame in results.items()}
+    if trained and "imbalance" in views:
+        imbalance = frames.gradient_imbalance(trained)
+        drawn["imbalance"] = _plain(live.gradient_imbalance(imbalance))
+        said["imbalance"] = captions.gradient_imbalance(imbalance)
+    empty = {name: figure for name, figure in _empty_figures().items() if name in views}
+    overview = table_of(list(named.values())).assign(run=list(named)) if named else pd.DataFrame()
+    return optional | {
+        "runs": [_run(run, name, tables) for name, run in named.items()],
+        "tables": list(tables.values()),
+        "figures": empty | drawn,
+        "said": said,
+        "overview": _table(overview),
+        "config": live.CONFIG,
+    }
+
+
 def _content(named: dict[str, Run], labels: Mapping[str, LabelMatrix], images: int) -> dict:
     """Return everything that the page's script shows."""
-    tables: dict[tuple, dict] = {}  # of classes, once for all runs that share one
-    runs, results = list(named.values()), {"groups": frames.group_map(named)}
-    ablation = runs[0].path.parent / "ablation.csv"
-    if ablation.is_file():
-        results["ablation"] = frames.ablation(pd.read_csv(ablation))
-    if not (stages := frames.stages(named)).empty:
-        results["stages"] = stages
-    optional = {
-        "sampling": {name: _sampling(each) for name, each in labels.items()},
-        "diversity": _diversity(named),
-        "interference": _interference(named),
-    }
-    left_out = [name for name, content in optional.items() if not content]
+    page = (_PAGE / "page.html").read_text(encoding="utf-8")
+    found = _figures(named, labels, set(re.findall(r'data-view="(\w+)"', page)))
+    left_out = [name for name in ("sampling", "diversity", "interference") if not found[name]]
     photos = mistakes_of(named, images)
     if images and not photos:
         raise InputError(
             "no run keeps scores of its images, so none can be shown; train again, or make them "
-            f"with: ltml evaluate {runs[0].path}"
+            f"with: ltml evaluate {next(iter(named.values())).path}"
         )
-    trained = {n: run for n, run in named.items() if run.per_class.grad_pos.notna().any()}
-    trained = {n: run for n, run in trained.items() if run.summary.get("steps")}
-    if not trained:
+    if not _trained(named):
         left_out += ["gradients", "balancing"]
-    drawn = {name: _plain(live.group_map(frame)) for name, frame in results.items()}
-    said = {name: captions.group_map(frame) for name, frame in results.items()}
-    if trained:
-        imbalance = frames.gradient_imbalance(trained)
-        drawn["imbalance"] = _plain(live.gradient_imbalance(imbalance))
-        said["imbalance"] = captions.gradient_imbalance(imbalance)
-    return optional | {
-        "runs": [_run(run, name, tables) for name, run in named.items()],
-        "tables": list(tables.values()),
-        "figures": _empty_figures() | drawn,
-        "said": said,
-        "photos": photos,
-        "overview": _table(table_of(runs).assign(run=list(named))),
-        "facts": _table(_facts(named)),
-        "config": live.CONFIG,
-        "left_out": left_out + [name for name in ("ablation", "stages") if name not in results],
-    }
+    left_out += [name for name in ("ablation", "stages") if name not in found["figures"]]
+    return found | {"photos": photos, "facts": _table(_facts(named)), "left_out": left_out}
 
 
 def _run(run: Run, name: str, tables: dict) -> dict:
@@ -207,8 +339,10 @@ def _empty_figures() -> dict:
     return figures
 
 
-def _sampling(labels: LabelMatrix) -> dict:
+def _sampling(labels: LabelMatrix | tuple[LabelMatrix, Mapping]) -> dict:
     """Class rates of each sampler, for a grid of ridges; the uniform share is mixed in the page."""
+    labels, groups = labels if isinstance(labels, tuple) else (labels, None)
+    groups = {g: c for g, c in (groups or labels.groups()).items() if len(c)}
     from ltml.core.sampler import ClassAwareSampler, GroupSampler  # with torch, which takes seconds
 
     def rates(sampler) -> dict:
@@ -216,9 +350,9 @@ def _sampling(labels: LabelMatrix) -> dict:
         square = float((sampler.image_probabilities() ** 2).sum())
         return {"rates": _list(whole), "own": _list(own), "square": square}
 
-    aware, ridges = ClassAwareSampler(labels, batch_size=64), []
+    aware, ridges = ClassAwareSampler(labels, groups=groups, batch_size=64), []
     for ridge in _RIDGES:
-        sampler = GroupSampler(labels, batch_size=64, ridge=ridge)
+        sampler = GroupSampler(labels, batch_size=64, groups=groups, ridge=ridge)
         ridges.append(rates(sampler) | {"ridge": ridge})
     classes = _classes(frames.class_rates(aware))
     return classes | {"images": len(labels), "class-aware": rates(aware), "ridges": ridges}

@@ -38,6 +38,7 @@ class Explorer(ipywidgets.VBox):
         below: more widgets under it.
         said_first: whether the sentence stands above the figure; else below, where it can change
             its length without moving the figure.
+        page: returns the explorer as HTML that answers without a kernel, see :meth:`to_html`.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class Explorer(ipywidgets.VBox):
         problems: Sequence[str] = (),
         below: Sequence[ipywidgets.Widget] = (),
         said_first: bool = False,
+        page: Callable[[], str] | None = None,
     ):
-        self._said_first = said_first
+        self._said_first, self._page = said_first, page
         self.draw, self.controls, self.below, self.said = draw, dict(controls), tuple(below), ""
         self.figure, self.text, self._drawn = None, ipywidgets.HTML(), None
         wrap = ipywidgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
@@ -77,6 +79,20 @@ class Explorer(ipywidgets.VBox):
         self._show(figure)
         shown = (self.text, self.figure) if self._said_first else (self.figure, self.text)
         self.children = (*self._above, *shown, *self.below)
+
+    def to_html(self) -> str:
+        """Return the explorer as HTML that answers without a kernel, as the course's site shows it.
+
+        Some numbers are computed in the page, the others ahead, and what stays as it is has no
+        control. The page around it must load Plotly and ltml's ``plots/page/figures.js``.
+
+        Returns:
+            HTML; "" for an explorer that needs its kernel, or that has nothing to show.
+        """
+        try:
+            return self._page() if self._page and self.figure is not None else ""
+        except InputError:
+            return ""
 
     def _ipython_display_(self, **_) -> None:
         """Show the explorer; and a picture, for a saved notebook that is opened without a kernel.

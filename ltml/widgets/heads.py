@@ -1,9 +1,11 @@
 """Train heads on a bank while a control moves, and follow the closed form's shrinkage."""
 
+import json
 import math
 import tempfile
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import ipywidgets
@@ -12,11 +14,12 @@ import pandas as pd
 import torch.nn.functional as F
 
 from ltml.core.discriminant import SHRINKAGES, SharedCovariance
+from ltml.core.files import write_atomically
 from ltml.core.heads import HEADS
 from ltml.core.losses import LOSSES
 from ltml.core.metrics import average_precision
 from ltml.core.sampler import SAMPLERS
-from ltml.plots import captions, frames, live
+from ltml.plots import captions, frames, live, report
 from ltml.runs.recipe import Recipe
 from ltml.runs.run import Run
 from ltml.training.bank import Bank
@@ -24,14 +27,25 @@ from ltml.training.train import fit
 from ltml.widgets.explorer import WIDE, Explorer, dropdown
 
 _KEPT = 5  # settings that stay in view
+_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+_FINE = 201  # shrinkages of a page without a kernel
 
 
-def explore_heads(bank: Bank, *, steps: int = 300, seed: int = 0) -> Explorer:
+def explore_heads(
+    bank: Bank, *, steps: int = 300, seed: int = 0, ahead: str | Path | None = None
+) -> Explorer:
     """Train a head on a bank of feature maps whenever a control is let go.
 
     Its ``controls`` are sampler, loss, strength (of gradient balancing), head, alpha (of fusion)
     and lr. The gradients of the training stand above, beside those of the setting before; the
     explorer ``results`` below has the mAP of the last five settings.
+
+    Args:
+        bank: feature maps, see :func:`ltml.bank`.
+        steps: steps of each training.
+        seed: of each training.
+        ahead: file of trainings computed ahead, see :func:`compute_ahead`; a page without a kernel
+            shows these.
     """
 
     def slider(value, most, description):
@@ -46,26 +60,14 @@ def explore_heads(bank: Bank, *, steps: int = 300, seed: int = 0) -> Explorer:
         "strength": slider(0.5, 1.0, "strength of balancing"),
         "head": dropdown("head", list(HEADS)),
         "alpha": slider(0.6, 1.0, "fusion, at most"),
-        "lr": dropdown("learning rate", {f"{lr:g}": lr for lr in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}),
+        "lr": dropdown("learning rate", {f"{lr:g}": lr for lr in _RATES}),
     }
     controls["lr"].value = 1e-2
     trained: dict[str, Run] = {}  # the last settings, newest last
 
     @lru_cache(64)
-    def train(sampler, loss, strength, head, alpha, lr) -> Run:
-        recipe = Recipe(
-            sampler=sampler,
-            loss=loss,
-            loss_options={"strength": strength} if loss.startswith("dgb") else {},
-            diversity=head,
-            head_options={"alpha": alpha} if head == "dem" else {},
-            **{"lr": lr, "steps": steps, "seed": seed, "evaluate_every": None},
-        )
-        said = [sampler, loss + (f" {strength:g}" if recipe.loss_options else "")]
-        said += [head + (f" {alpha:g}" if recipe.head_options else ""), f"lr {lr:g}"]
-        with tempfile.TemporaryDirectory() as folder:
-            run = fit(recipe, data=bank, out=Path(folder) / "run", progress=False)
-        return replace(run, path=Path(" ".join(said).replace(" off", " pooled")))
+    def train(**settings) -> Run:
+        return _train(bank, steps, seed, **settings)
 
     def draw(**settings):
         controls["strength"].disabled = not settings["loss"].startswith("dgb")
@@ -87,13 +89,98 @@ def explore_heads(bank: Bank, *, steps: int = 300, seed: int = 0) -> Explorer:
         frame = frames.group_map(trained)
         return live.group_map(frame), captions.group_map(frame)
 
+    def page() -> str:
+        if ahead is None:
+            return ""
+        found = json.loads(Path(ahead).read_text(encoding="utf-8"))
+        return report.settings(
+            [report.Choice(**choice) for choice in found["choices"]],
+            found["index"],
+            pd.DataFrame(found["classes"]),
+            found["trainings"],
+            views=["gradients", "ap"],
+            said=f"Computed ahead: {len(found['trainings'])} trainings of {found['steps']} steps.",
+        )
+
     rows = [["sampler", "loss", "strength"], ["head", "alpha", "lr"]]
-    explorer = Explorer(draw, controls, rows=rows, said_first=True)
+    explorer = Explorer(draw, controls, rows=rows, said_first=True, page=page)
     # Made after the first, so that it is redrawn after it, with the new training among the others.
     explorer.results = Explorer(draw_results, controls, rows=[])
     explorer.below = (explorer.results,)
     explorer.redraw()
     return explorer
+
+
+def compute_ahead(bank: Bank, out: str | Path, *, steps: int = 300, seed: int = 0) -> Path:
+    """Train heads for a grid of settings, and keep what :func:`explore_heads` shows of them.
+
+    There are 360: three samplers, BCE, focal loss, ASL and five strengths of gradient balancing,
+    three heads and five learning rates.
+
+    Args:
+        bank: feature maps, see :func:`ltml.bank`.
+        out: JSON file to write.
+        steps: steps of each training.
+        seed: of each training.
+    """
+    grid = {
+        "sampler": ["uniform", "class-aware", "group"],
+        "loss": ["bce", "focal", "asl", "dgb"],
+        "strength": [0.0, 0.25, 0.5, 0.75, 1.0],
+        "head": list(HEADS),
+        "lr": list(_RATES),
+    }
+    trainings: dict[str, dict] = {}
+    index, classes = [], None
+    for values in product(*grid.values()):
+        given = dict(zip(grid, values, strict=True))
+        name = " ".join(_said(**given, alpha=0.6))
+        if name not in trainings:
+            table = _train(bank, steps, seed, **given, alpha=0.6).classes
+            classes = table[["class", "group", "count"]] if classes is None else classes
+            found = table.set_index("class").loc[classes["class"]]
+            columns = {"ap": found.ap, "pos": found.grad_pos, "neg": found.grad_neg}
+            digits = {n: [float(f"{x:.3g}") for x in column] for n, column in columns.items()}
+            trainings[name] = {"title": name} | digits
+        index.append(list(trainings).index(name))
+    names = {"sampler": "sampler", "loss": "loss", "strength": "strength of balancing"}
+    names |= {"head": "head", "lr": "learning rate"}
+    dgb = ["loss", grid["loss"].index("dgb")]
+    choices = [
+        {"key": key, "label": names[key], "values": [_word(value) for value in values]}
+        | {"first": {"strength": 2, "lr": 2}.get(key, 0), "slider": key in ("strength", "lr")}
+        | {"needs": dgb if key == "strength" else None}
+        for key, values in grid.items()
+    ]
+    data = {"steps": steps, "choices": choices, "index": index}
+    data |= {"classes": classes.to_dict("list"), "trainings": list(trainings.values())}
+    text = json.dumps(data, separators=(",", ":")).replace('{"title"', '\n{"title"') + "\n"
+    write_atomically(Path(out), lambda part: part.write_text(text, encoding="utf-8"))
+    return Path(out)
+
+
+def _train(bank: Bank, steps: int, seed: int, **settings) -> Run:
+    loss, head = settings["loss"], settings["head"]
+    recipe = Recipe(
+        sampler=settings["sampler"],
+        loss=loss,
+        loss_options={"strength": settings["strength"]} if loss.startswith("dgb") else {},
+        diversity=head,
+        head_options={"alpha": settings["alpha"]} if head == "dem" else {},
+        **{"lr": settings["lr"], "steps": steps, "seed": seed, "evaluate_every": None},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run = fit(recipe, data=bank, out=Path(folder) / "run", progress=False)
+    return replace(run, path=Path(" ".join(_said(**settings))))
+
+
+def _said(sampler, loss, strength, head, alpha, lr) -> list[str]:
+    said = [sampler, loss + (f" {strength:g}" if loss.startswith("dgb") else "")]
+    return [*said, _word(head) + (f" {alpha:g}" if head == "dem" else ""), f"lr {lr:g}"]
+
+
+def _word(value) -> str:
+    return "pooled" if value == "off" else value if isinstance(value, str) else f"{value:g}"
 
 
 def explore_shrinkage(bank: Bank) -> Explorer:
@@ -129,6 +216,26 @@ def explore_shrinkage(bank: Bank) -> Explorer:
             "of least leave-one-out error on the training images."
         )
 
+    def page() -> str:
+        ends = np.log10([SHRINKAGES[0], SHRINKAGES[-1]])
+        values = sorted({*np.logspace(*ends, _FINE), chosen})
+        order = classes.sort_values("count", ascending=False, kind="stable").index
+        found = [{"title": f"shrinkage {v:.3g}", "ap": at(float(v))[order]} for v in values]
+        place = values.index(chosen)
+        control = report.Choice(
+            "shrinkage", "shrinkage", [f"{v:.3g}" for v in values], place, slider=True
+        )
+        return report.settings(
+            [control],
+            range(len(values)),
+            classes.loc[order],
+            found,
+            views=["ap"],
+            said=f"Computed ahead: {len(values)} shrinkages; {chosen:g} stays in view, the one of "
+            "least leave-one-out error on the training images.",
+            against=place,
+        )
+
     options = [(f"{value:g}", value) for value in SHRINKAGES]
     control = ipywidgets.SelectionSlider(
         options=options,
@@ -137,4 +244,4 @@ def explore_shrinkage(bank: Bank) -> Explorer:
         style=WIDE,
         layout=ipywidgets.Layout(width="28em", min_width="22em"),
     )
-    return Explorer(draw, {"shrinkage": control}, rows=[["shrinkage"]])
+    return Explorer(draw, {"shrinkage": control}, rows=[["shrinkage"]], page=page)

@@ -12,7 +12,7 @@ from IPython.display import display
 from ltml.core.errors import InputError
 from ltml.core.labels import GROUPS
 from ltml.core.metrics import DIVERSITY
-from ltml.plots import captions, frames, live, nearest_images
+from ltml.plots import captions, frames, live, nearest_images, report
 from ltml.runs.features import FeatureRecord
 from ltml.runs.run import Run, table_of
 from ltml.training.features import FILE, SPLITS
@@ -92,6 +92,7 @@ def explore_gradients(runs) -> Explorer:
     below = [Explorer(each, shared, rows=[]) for each in drawn if named]
     rows = [["run", "against"], ["step", "_play"], ["show", "order", "log"], ["class_name"]]
     explorer = Explorer(draw, controls, rows=rows, problems=problems, below=below)
+    explorer._page = lambda: report.explorer("gradients", runs=named)
     explorer.history, explorer.imbalance, explorer.shares = below or (None, None, None)
     return explorer
 
@@ -140,8 +141,11 @@ def explore_balancing(runs) -> Explorer:
         said = captions.balancing(frame, chosen[run], strength)
         return live.balancing(frame, spans=spans, mark=class_name), said
 
+    def page():
+        return report.explorer("balancing", runs=named, leave_out=["b"])
+
     rows = [["run"], ["strength", "max_weight"], ["class_name"]]
-    return Explorer(draw, controls, rows=rows, problems=problems)
+    return Explorer(draw, controls, rows=rows, problems=problems, page=page)
 
 
 def explore_interference(runs) -> Explorer:
@@ -159,8 +163,11 @@ def explore_interference(runs) -> Explorer:
         frame = frames.interference(pair(named, run, against), epoch=epoch)
         return live.interference(frame, mark=class_name), captions.interference(frame)
 
+    def page():
+        return report.explorer("interference", runs=named)
+
     rows = [["run", "against"], ["epoch", "class_name"]]
-    return Explorer(draw, controls, rows=rows, problems=problems)
+    return Explorer(draw, controls, rows=rows, problems=problems, page=page)
 
 
 def compare_runs(runs) -> Explorer:
@@ -208,8 +215,11 @@ def compare_runs(runs) -> Explorer:
             return live.training_curves(frames.curves(chosen)), said
         return live.class_ap(frames.class_ap(chosen)), said
 
+    def page():
+        return report.explorer("results", "compare", runs=named)
+
     rows = [["runs"], ["show", "pool"]]
-    return Explorer(draw, controls, rows=rows, problems=problems, below=[table])
+    return Explorer(draw, controls, rows=rows, problems=problems, below=[table], page=page)
 
 
 def explore_diversity(runs) -> Explorer:
@@ -242,8 +252,11 @@ def explore_diversity(runs) -> Explorer:
         nearest.value, nearest.layout.display = out.getvalue(), None
         return live.feature_diversity(frame, mark=class_name), captions.diversity(frame, class_name)
 
+    def page():
+        return report.explorer("diversity", runs=named, leave_out=["a", "b"])
+
     rows = [["run", "against"], ["class_name", "split", "measure"]]
-    return Explorer(draw, controls, rows=rows, problems=problems, below=[nearest])
+    return Explorer(draw, controls, rows=rows, problems=problems, below=[nearest], page=page)
 
 
 class LiveView(Explorer):
@@ -274,6 +287,7 @@ class LiveView(Explorer):
         super().__init__(
             self._epoch, {"epoch": epoch}, rows=[["epoch"]], problems=problems, below=below
         )
+        self._page = lambda: report.explorer("gradients", runs=self.runs)
 
     def __call__(self, run: Run) -> None:
         """Show the run so far; the first call displays the view."""

@@ -9,11 +9,12 @@ from ltml.core.audit import Audit
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
 from ltml.core.sampler import SAMPLERS, Sampler
-from ltml.plots import frames, live
+from ltml.plots import frames, live, report
 from ltml.widgets.explorer import WIDE, Explorer, dropdown
 
 _RIDGES = (0, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _BOUNDS = (0, 1, 2, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10000)
+_GROUPS = ((100, 20), (50, 20), (200, 20), (100, 50))  # bounds that a page without kernel offers
 _RATES = {"whole batches": "all", "what is sampled for the class's own group": "own"}
 
 
@@ -69,8 +70,14 @@ def explore_sampler(labels: LabelMatrix) -> Explorer:
         frame = frames.class_rates(shown, draws=rates)
         return live.class_rates(frame), _reading(sampler, chosen, found)
 
+    def page() -> str:
+        bounds = {f"head from {h}, tail below {t}": (h, t) for h, t in _GROUPS}
+        found = {name: labels.groups(head=h, tail=t) for name, (h, t) in bounds.items()}
+        grouped = {name: (labels, groups) for name, groups in found.items()}
+        return report.explorer("sampling", labels=grouped).replace("Labels <", "Groups <")
+
     rows = [["sampler", "rates"], ["ridge", "uniform", "share"], ["head", "tail"]]
-    return Explorer(draw, controls, rows=rows)
+    return Explorer(draw, controls, rows=rows, page=page)
 
 
 def _reading(kind: str, sampler: Sampler, found: Audit) -> str:
