@@ -19,11 +19,14 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 from synthetic import write_run
 
-from ltml import DynamicGradientBalancing, LabelMatrix, Run
+import ltml
+from ltml import DynamicGradientBalancing, LabelMatrix, Run, widgets
+from ltml.plots import report as report_module
 from ltml.plots.report import write_report
 from ltml.runs.scores import add_scores
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
+BOOK = RECORDS.parents[1] / "book"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Where to keep the screenshots; default: the test's own temporary folder.
 SCREENSHOTS = os.environ.get("LTML_SCREENSHOTS")
@@ -375,6 +378,126 @@ def test_every_figure_is_drawn_and_fits(open_page, tmp_path, classes, width, the
 CELL = "from ltml.widgets import explore_gradients\n\nexplore_gradients({runs!r})"
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A page of explorers as the course's site has them, on the disk."""
+    data = ltml.load("pictograms", scale=0.3, image_size=16, test_images=100)
+    folder = tmp_path_factory.mktemp("alone")
+    recipe = ltml.Recipe(steps=3, interference=True)
+    run = ltml.fit(recipe, data=data, out=folder / "run", progress=False)
+    bank = ltml.bank(run, data, progress=False)
+    runs, ahead = [RECORDS / name for name in ("baseline", "method")], RECORDS.parent / "heads.json"
+    shown = {
+        "gradients": widgets.explore_gradients(runs),
+        "balancing": widgets.explore_balancing(runs),
+        "sampling": widgets.explore_sampler(data.train.labels),
+        "interference": widgets.explore_interference(run),
+        "compared": widgets.compare_runs(runs),
+        "heads": widgets.explore_heads(bank, steps=3, ahead=ahead),
+        "shrinkage": widgets.explore_shrinkage(bank),
+    }
+    parts = "".join(f'<div id="{name}">{e.to_html()}</div>' for name, e in shown.items())
+    script = Path(report_module.__file__).with_name("page") / "figures.js"
+    page = folder / "page.html"
+    page.write_text(
+        '<!DOCTYPE html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<style>{(BOOK / 'static' / 'book.css').read_text()}</style>"
+        f"<body>{parts}<script>{get_plotlyjs()}</script><script>{script.read_text()}</script>"
+    )
+    return page.as_uri()
+
+
+MOVES = [  # explorer, its control, the trace that moves
+    ("gradients", "epoch", 0),
+    ("balancing", "strength", 2),
+    ("sampling", "ridge", 1),
+    ("sampling", "uniform", 1),
+    ("heads", "lr", 0),
+    ("shrinkage", "shrinkage", 0),
+]
+
+
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_explorers_answer_without_a_kernel(chromium, alone, device):
+    look = {"viewport": {"width": 1200, "height": 900}}
+    if device == "phone":
+        size = {"width": 390, "height": 844}
+        look = {"viewport": size, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    context = chromium.new_context(**look)
+    page, asked, said = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(alone)
+    assert page.evaluate("document.documentElement.scrollWidth") <= look["viewport"]["width"]
+    took = {}
+    for name, key, trace in MOVES:
+        slider = page.locator(f"#{name} [data-key={key}]")
+        slider.scroll_into_view_if_needed()
+        figure = f"document.querySelector('#{name} .plot')"
+        until(page, f"{figure}.dataset.drawn !== undefined")
+        page.wait_for_timeout(300)
+        page.evaluate(f"""() => {{
+            const slider = document.querySelector("#{name} [data-key={key}]");
+            window.took = [];
+            let began;
+            slider.addEventListener("input", () => {{ began = performance.now(); }}, true);
+            {figure}.on("plotly_afterplot", () => window.took.push(performance.now() - began));
+        }}""")
+        for at in (0.2, 0.7, 0.4, 0.8):
+            before, then = heights(page, figure, trace), slider.input_value()
+            box = slider.bounding_box()
+            place = (box["x"] + at * box["width"], box["y"] + box["height"] / 2)
+            (page.touchscreen.tap if device == "phone" else page.mouse.click)(*place)
+            page.wait_for_timeout(250)
+            assert slider.input_value() != then
+            assert heights(page, figure, trace) != before, (name, key, at)
+        took[name, key] = min(page.evaluate("window.took"))
+        text = page.evaluate(f"{figure}.nextElementSibling.textContent")
+        assert page.evaluate(f"{figure}.nextElementSibling.className") == "said", text
+    assert max(took.values()) < 200, took  # milliseconds
+    for chosen, view in (("interference", "interference"), ("compared", "ap")):
+        page.locator(f"#{chosen} [data-view={view}]").scroll_into_view_if_needed()
+        until(page, f"document.querySelector('#{chosen} [data-view={view}] .main-svg') !== null")
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"alone_{device}.png", full_page=True)
+    assert asked == [alone]
+    assert said == []
+    context.close()
+
+
+def test_explorers_without_a_kernel_say_what_those_with_one_say(open_page, alone):
+    page = open_page(alone)
+    with_kernel = widgets.explore_balancing([RECORDS / name for name in ("baseline", "method")])
+    for strength in (0.25, 0.9):
+        with_kernel.controls["strength"].value = strength
+        page.locator("#balancing [data-key=strength]").evaluate(
+            f"(s) => {{ s.value = {strength}; s.dispatchEvent(new Event('input')); }}"
+        )
+        figure = "document.querySelector('#balancing .plot')"
+        page.locator("#balancing .plot").scroll_into_view_if_needed()
+        until(page, f"{figure}.dataset.drawn !== undefined")
+        page.wait_for_timeout(400)
+        found = [x for i in range(6) for x in heights(page, figure, i)]
+        wanted = [x for trace in with_kernel.figure.data for x in trace.y]
+        assert found == pytest.approx(wanted, rel=1e-4)
+    kept = json.loads((RECORDS.parent / "heads.json").read_text())
+    title = "group dgb 0.75 attention lr 0.1"
+    (wanted,) = [each for each in kept["trainings"] if each["title"] == title]
+    for key, value in {"sampler": 2, "loss": 3, "strength": 3, "head": 1, "lr": 4}.items():
+        page.locator(f"#heads [data-key={key}]").evaluate(
+            f"(s) => {{ s.value = {value}; s.dispatchEvent(new Event('input')); }}"
+        )
+    page.locator("#heads [data-view=ap]").scroll_into_view_if_needed()
+    figure = "document.querySelector('#heads [data-view=ap]')"
+    until(page, f"{figure}.dataset.drawn !== undefined")
+    page.wait_for_timeout(400)
+    assert heights(page, figure) == pytest.approx([100 * x for x in wanted["ap"]], rel=1e-5)
+    rows = page.locator("#heads [data-table=recent] tbody tr")
+    assert rows.count() == 5
+    assert rows.first.locator("td").first.text_content() == title
+
+
 @contextmanager
 def lab(folder, notebook):
     """Serve JupyterLab on a folder, with nobody's own settings; yield the notebook's address."""
@@ -445,3 +568,18 @@ def test_an_explorer_in_jupyterlab(open_page, tmp_path):
         assert page.locator(".jp-OutputArea-output", has_text="Traceback").count() == 0
         if SCREENSHOTS:
             page.screenshot(path=Path(SCREENSHOTS) / "lab_two.png")
+        picture = page.locator(".ltml-still").first
+        assert not picture.is_visible()
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(2000)
+        assert (tmp_path / "explore.ipynb").stat().st_size < 200_000
+        # Loaded again the explorer is alive; without a kernel, its picture stands there.
+        page.reload()
+        page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
+        assert not picture.is_visible()
+        page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        page.get_by_text("Shut Down Kernel", exact=True).click()
+        page.wait_for_timeout(1500)
+        page.reload()
+        picture.wait_for(timeout=60_000)
+        assert page.locator(".js-plotly-plot").count() == 0

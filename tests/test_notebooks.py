@@ -111,6 +111,17 @@ def test_an_error_that_a_widget_swallowed_is_found(tmp_path):
     assert errors(execute(book, tmp_path)) == ["ZeroDivisionError: division by zero"]
 
 
+@pytest.mark.slow
+def test_an_executed_notebook_keeps_a_picture_of_an_explorer_and_no_library(tmp_path):
+    records = ROOT.parent / "figures" / "records"
+    code = f"from ltml import widgets\nwidgets.explore_gradients({str(records)!r})"
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    (shown,) = execute(book, tmp_path)
+    assert "data:image/png;base64," in shown["data"]["text/html"]
+    assert "umbrella gets most gradient" in shown["data"]["text/html"]
+    assert len(nbformat.writes(book)) < 500_000
+
+
 @pytest.mark.parametrize(
     "path",
     # The first one runs with the fast tests.

@@ -11,13 +11,14 @@ from ltml.core.errors import InputError
 from ltml.plots import frames, live
 from ltml.plots.picture import picture
 from ltml.runs.run import Run, find_runs
+from ltml.widgets.figure import Figure, is_watched
 
-_STILL = """<style>
-.jp-OutputArea-child:has(.ltml-alive) + .jp-OutputArea-child:has(.ltml-still) {{ display: none; }}
-.jp-OutputArea-child:not(:has(.ltml-alive)):has(+ .jp-OutputArea-child .ltml-still) {{
-  display: none; }}
-</style><div class="ltml-still">{still}<p>{said}</p><p><small>A picture of the explorer as it was
-first shown; run the cell again to use it.</small></p></div>"""
+_ALIVE = """<style>
+.jp-OutputArea-child.ltml-alive + .jp-OutputArea-child:has(.ltml-still) { display: none; }
+.jp-OutputArea-child:not(.ltml-alive):has(+ .jp-OutputArea-child .ltml-still) { display: none; }
+</style>"""
+_STILL = """<div class="ltml-still">{still}<p>{said}</p><p><small>A picture of the explorer
+as it was first shown; run the cell again to use it.</small></p></div>"""
 WIDE = {"description_width": "initial"}  # a control's whole description in view
 
 
@@ -97,15 +98,18 @@ class Explorer(ipywidgets.VBox):
     def _ipython_display_(self, **_) -> None:
         """Show the explorer; and a picture, for a saved notebook that is opened without a kernel.
 
-        Where the explorer is alive its picture hides, and where it is not (its models are gone)
-        the picture stands in its place.
+        Where the explorer is alive (figure.js says so) its picture hides, and where it is not, the
+        picture stands in its place. Where a notebook is executed as a whole there is only that.
         """
-        self.add_class("ltml-alive")
-        bundle = self._repr_mimebundle_()
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        display(data, metadata=metadata, raw=True)
-        if self.figure is not None and (still := picture(self.figure)):
-            display(HTML(_STILL.format(still=still, said=escape(self.said))))
+        still = picture(self.figure) if self.figure is not None else ""
+        still = _STILL.format(still=still, said=escape(self.said)) if still else ""
+        if is_watched() or not still:
+            bundle = self._repr_mimebundle_()
+            data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+            display(data, metadata=metadata, raw=True)
+            still = still and _ALIVE + still
+        if still:
+            display(HTML(still))
 
     def _show(self, figure: go.Figure) -> None:
         """Show a figure in the widget of the last one, whose zoom stays where the axes agree."""
@@ -115,7 +119,7 @@ class Explorer(ipywidgets.VBox):
 
         before, self._drawn, new = self._drawn, figure, figure.layout
         if before is None or parts(before) != parts(figure):
-            widget = self.figure = go.FigureWidget(figure)
+            widget = self.figure = Figure(figure)
             widget._config = live.CONFIG
             # Drawn out of the page, it must be told when it is in it, to take all of the width.
             widget._view_count = 0

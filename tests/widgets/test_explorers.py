@@ -2,6 +2,8 @@
 
 import base64
 import dataclasses
+import importlib.util
+import json
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -371,6 +373,33 @@ def test_mistakes_are_shown_with_their_photos(tmp_path):
     explorer.controls["kind"].value = "miss"
     assert explorer.said == "0 misses, by right."
     assert "keeps no scores" in explore_mistakes(RECORDS / "method").said
+
+
+@pytest.mark.slow
+def test_what_was_computed_ahead_can_be_computed_again():
+    place = RECORDS.parent / "heads.py"
+    spec = importlib.util.spec_from_file_location("heads_ahead", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kept = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
+    assert len(kept["trainings"]) >= 200
+    assert place.with_suffix(".json").stat().st_size < 200_000
+    explorer = explore_heads(module.bank(), steps=kept["steps"])
+    for sampler, loss, lr in (("uniform", "bce", 0.01), ("group", "dgb", 0.1)):
+        settings = {"sampler": sampler, "loss": loss, "strength": 0.75, "head": "attention"}
+        _, said = explorer.draw(**settings, lr=lr, alpha=0.6)
+        title, found = said.split(": mAP ")
+        (wanted,) = [each for each in kept["trainings"] if each["title"] == title]
+        assert float(found.split(",")[0]) == pytest.approx(100 * np.mean(wanted["ap"]), abs=2)
+
+
+def test_explorers_without_a_kernel_hold_no_more_than_is_shown():
+    shown = explore_gradients(BOTH).to_html()
+    assert len(shown) < 60_000
+    assert "</script>" not in shown.removesuffix("</div>").removesuffix("</script>")
+    assert explore_gradients("no/such/folder").to_html() == ""
+    two = (explore_gradients(BOTH[:1]).to_html(), explore_gradients(BOTH[:1]).to_html())
+    assert len({part.split('<datalist id="')[1].split('"')[0] for part in two}) == 2
 
 
 def test_a_saved_notebook_keeps_a_picture():
