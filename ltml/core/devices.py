@@ -60,7 +60,7 @@ def kept_memory(device: torch.device) -> Iterator[None]:
                 libc.mallopt(_MMAP_MAX, 2**16)
                 libc.mallopt(_MMAP_THRESHOLD, 2**25)
                 libc.mallopt(_TRIM_THRESHOLD, 2**26)
-                libc.malloc_trim(0)
+            libc.malloc_trim(0)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h

@@ -24,10 +24,12 @@ from functools import cache
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.Image import Resampling
 
 from ltml.core.errors import InputError
 
 log = logging.getLogger(__name__)
+BILINEAR, BOX = Resampling.BILINEAR, Resampling.BOX
 
 Image.init()
 # Pillow has a name for these, and no decoder of its own.
@@ -72,9 +74,9 @@ def read_image(source, name: str | None = None) -> Image.Image:
         ) from error
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
+def square(image: Image.Image, size: int, resample: Resampling = BILINEAR) -> np.ndarray:
     """Squeeze an RGB image to ``(size, size, 3)`` uint8, which keeps every object in view."""
-    return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+    return np.array(image.resize((size, size), resample))
 
 
 def size_of(source) -> tuple[int, int]:

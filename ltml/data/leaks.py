@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ltml.core.errors import InputError
+from ltml.data.loader import Loader
 from ltml.data.splits import LongTailData
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,9 @@ def find_copies(files: Mapping[str, Sequence[str]]) -> list[Leak]:
 
 
 def find_near_copies(
-    splits: Sequence[str], pixels: Mapping[str, Tensor], found: Sequence[Leak]
+    splits: Sequence[str], loaders: Mapping[str, Loader], found: Sequence[Leak]
 ) -> list[Leak]:
-    """Find images that two splits share as pictures, once they are decoded.
+    """Find images that two splits share as pictures.
 
     Two images are nearly the same if at most 3 of 64 bits of their perceptual hashes differ (of a
     9 x 8 thumbnail, which of two neighbours is brighter), and their colour thumbnails of 16 x 16
@@ -85,26 +86,26 @@ def find_near_copies(
 
     Args:
         splits: names, ``train`` first.
-        pixels: uint8 ``(N, 3, S, S)`` of each split.
+        loaders: loader of each split.
         found: what :func:`find_copies` did, which is not found again.
 
     References:
         difference hash: Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013
     """
-    small = {name: _thumbnails(x) for name, x in pixels.items()}
+    small = {name: x.thumbnails(_SIDE).flatten(1) for name, x in loaders.items()}
     hashes = {name: _hash(x) for name, x in small.items()}
     leaks = []
-    for one, two in itertools.combinations([n for n in splits if n in pixels], 2):
+    for one, two in itertools.combinations([n for n in splits if n in loaders], 2):
         known = [leak.second for leak in found if leak.splits == (one, two)]
         known = set(np.concatenate(known).tolist()) if known else set()
         pairs = _near(hashes[one], hashes[two])
         same = _distance(small[one], small[two], pairs) <= _LEVELS
         best: dict[str, dict[int, int]] = {"pixels": {}, "nearly": {}}
-        equal_size = pixels[one].shape[1:] == pixels[two].shape[1:]
+        equal_size = loaders[one].image_size == loaders[two].image_size
         for i, j in pairs[same].tolist():
             if j in known:
                 continue
-            exact = equal_size and torch.equal(pixels[one][i], pixels[two][j])
+            exact = equal_size and torch.equal(loaders[one].image(i), loaders[two].image(j))
             best["pixels" if exact else "nearly"].setdefault(j, i)
         for j in best["pixels"]:
             best["nearly"].pop(j, None)
@@ -169,12 +170,6 @@ def _digest(file: str) -> str:
             return hashlib.file_digest(stream, "blake2b").hexdigest()
     except OSError:
         return ""
-
-
-def _thumbnails(pixels: Tensor) -> Tensor:
-    """``(N, 3, S, S)`` uint8 -> ``(N, 3 * 16 * 16)`` uint8 on the CPU."""
-    parts = (F.adaptive_avg_pool2d(part.float(), _SIDE) for part in pixels.split(256))
-    return torch.cat([part.round().byte().flatten(1).cpu() for part in parts])
 
 
 def _hash(thumbnails: Tensor) -> Tensor:

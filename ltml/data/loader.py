@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import count
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
@@ -17,7 +18,7 @@ from ltml.core.errors import InputError
 from ltml.core.options import choose
 from ltml.core.seeding import generator
 from ltml.data.augment import AUGMENTATIONS
-from ltml.data.image import read_image, square
+from ltml.data.image import BILINEAR, BOX, Resampling, read_image, square
 from ltml.data.splits import LongTailData, Split
 
 # ImageNet's statistics, which torchvision's weights expect.
@@ -25,13 +26,16 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREFETCH = 4  # batches decoded ahead where images do not fit in memory
 
 
-def decode_image(source, size: int, name: str | None = None) -> Tensor:
+def decode_image(
+    source, size: int, name: str | None = None, resample: Resampling = BILINEAR
+) -> Tensor:
     """Read an image of any kind by the rule of :mod:`ltml.data.image`, squeezed to a square.
 
     Args:
         source: a file, PIL image, array or tensor.
         size: side of the result in pixels.
         name: name of the image in messages.
+        resample: Pillow's filter; the rule's own is bilinear.
 
     Returns:
         uint8 ``(3, size, size)``.
@@ -39,7 +43,8 @@ def decode_image(source, size: int, name: str | None = None) -> Tensor:
     Raises:
         InputError: naming it, if it is missing, broken, or no image.
     """
-    return torch.from_numpy(square(read_image(source, name), size)).permute(2, 0, 1).contiguous()
+    pixels = square(read_image(source, name), size, resample)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 class Loader:
@@ -99,19 +104,27 @@ class Loader:
         # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
         self.maps = isinstance(split.images, Tensor) and split.images.ndim == 5
         size = split.images.nbytes if self.maps else len(split) * 3 * image_size**2
-        self.keep = keep or _where_it_fits(size, self.device)
-        if self.maps and self.keep == "files":
-            self.keep = "memory"  # mapped from a file as it is
+        room = _where_it_fits(size, self.device)
+        self.fits = room != "files"
+        self.keep = keep or room
+        if self.keep == "files" and (self.maps or self._ready()):
+            self.keep = "memory"  # as it is; maps may be mapped from a file
         # Unknown entries are too many to lie on a device for all images.
         self._padded = None if split.labels.has_unknown else split.labels.padded().to(self.device)
         self.pixels = None if self.keep == "files" else self._decode_all(progress)
         if self.keep == "device":
             self.pixels = self.pixels.to(self.device)
 
+    def _ready(self) -> bool:
+        """Whether the images are decoded already, at the size that is wanted."""
+        images, shape = self.split.images, (3, self.image_size, self.image_size)
+        return isinstance(images, Tensor) and images.dtype == torch.uint8 and (
+            images.shape[1:] == shape
+        )
+
     def _decode_all(self, progress: bool) -> Tensor:
         images, size = self.split.images, self.image_size
-        ready = isinstance(images, Tensor) and images.dtype == torch.uint8
-        if self.maps or (ready and images.shape[1:] == (3, size, size)):
+        if self.maps or self._ready():
             return images
         out = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
         bar = tqdm(total=len(images), desc="decode", unit="img", disable=not_shown(progress))
@@ -120,6 +133,27 @@ class Loader:
                 out[index] = pixels
                 bar.update(len(index))
         return out
+
+    def thumbnails(self, side: int) -> Tensor:
+        """Average each image over squares: uint8 ``(N, 3, side, side)`` on the CPU.
+
+        Raises:
+            InputError: naming it, if an image that is not kept cannot be decoded.
+        """
+        if self.pixels is not None:
+            parts = (F.adaptive_avg_pool2d(x.float(), side) for x in self.pixels.split(256))
+            return torch.cat([part.round().byte().cpu() for part in parts])
+        with ThreadPoolExecutor(self.workers) as pool:
+            found = pool.map(lambda i: self._one(i, side, BOX), range(len(self.split)))
+            try:
+                return torch.stack(list(found))
+            except InputError:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def image(self, i: int) -> Tensor:
+        """One image: uint8 ``(3, S, S)``."""
+        return self._one(i) if self.pixels is None else self.pixels[i].cpu()
 
     def targets(self, index: Tensor) -> Tensor:
         """Return ``(B, C)`` float targets of the given images on the device, NaN where unknown."""
@@ -200,11 +234,11 @@ class Loader:
         finally:
             pool.shutdown(cancel_futures=True)  # do not decode the rest to report one
 
-    def _one(self, i: int) -> Tensor:
-        image, size, ids = self.split.images[i], self.image_size, self.split.ids
+    def _one(self, i: int, size: int | None = None, resample: Resampling = BILINEAR) -> Tensor:
+        image, size, ids = self.split.images[i], size or self.image_size, self.split.ids
         name = None if isinstance(image, str | os.PathLike) else repr(str(ids[i]))
         try:
-            return decode_image(image, size, name)
+            return decode_image(image, size, name, resample)
         except InputError as error:
             if self.broken is None:
                 raise

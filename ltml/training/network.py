@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from ltml.core.errors import InputError
 from ltml.core.heads import HEADS
@@ -281,6 +282,12 @@ class Classifier(nn.Module):
         freeze_norm: keep batch norm's statistics at rest in all layers; its scale and shift are
             trained.
 
+    Attributes:
+        micro_batch: number of images that pass the backbone at a time in training; None: all. The
+            gradients are those of the whole batch, whatever head and loss; activations are held for
+            the last micro-batch alone and computed again for the others (Chen et al., Training Deep
+            Nets with Sublinear Memory Cost, https://arxiv.org/abs/1604.06174).
+
     Raises:
         InputError: if the backbone has fewer layers.
 
@@ -297,6 +304,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = head
         self.freeze_norm = freeze_norm
+        self.micro_batch: int | None = None
         layers = _layers(backbone)
         freeze = len(layers) if freeze == -1 else freeze
         if not 0 <= freeze <= len(layers):
@@ -321,7 +329,17 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` -> logits ``(B, C)``."""
-        return self.head(self.backbone(images))
+        if not (self.training and self.micro_batch and torch.is_grad_enabled()):
+            return self.head(self.backbone(images))
+        *others, last = images.split(self.micro_batch)
+        maps = [checkpoint(self.backbone, some, use_reentrant=False) for some in others]
+        # Backward takes the last first, and lets go of its activations before the others'.
+        return self.head(torch.cat([*maps, self.backbone(last)]))
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether what the backbone makes of an image depends on the others of its batch."""
+        return any(m.training for m in self.backbone.modules() if isinstance(m, _BatchNorm))
 
 
 def _layers(backbone: nn.Module) -> list[str]:

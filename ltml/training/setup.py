@@ -125,6 +125,22 @@ def steps_of(recipe: Recipe, train: Split) -> int:
     return math.ceil(len(train) / recipe.batch_size) * (recipe.epochs or 7)
 
 
+def passes_of(recipe: Recipe, epochs: int) -> dict[str, int]:
+    """Count how often the images of each split are needed, in steps and in whole passes.
+
+    Args:
+        epochs: number of epochs that the training has.
+    """
+    stages = (1 + bool(recipe.interpolation)) if recipe.refit else 1
+    tests = epochs // recipe.evaluate_every if recipe.evaluate_every else 0
+    validations = epochs if recipe.keep == "best" else epochs // recipe.validate_every
+    return {
+        "train": stages + epochs * (recipe.record_scores + (recipe.steps != 0)),
+        "val": validations + stages,
+        "test": tests + stages,
+    }
+
+
 def _suitable_size(split: Split, small: bool) -> int:
     """Choose the image size: the images' own, at most 224 px (64 for the small network)."""
     if getattr(split.images, "ndim", 1) == 4:  # all of one size

@@ -51,6 +51,7 @@ from ltml.training.setup import (
     load_data,
     lr_factor,
     make_optimizer,
+    passes_of,
     steps_of,
     training_labels,
 )
@@ -333,10 +334,12 @@ class Training:
 
         options = {"image_size": recipe.image_size, "device": self.device}
         options |= {"progress": self.progress, "mean": backbone.mean, "std": backbone.std}
-        train = replace(data.train, labels=labels)
-        self.train = Loader(train, augment=recipe.augment, **options)
-        self.test = Loader(data.test, **options)
-        self.val = None if data.val is None else Loader(data.val, **options)
+        train, passes = replace(data.train, labels=labels), passes_of(recipe, len(self.ends))
+        # What passes once or twice is decoded then: to keep it would cost memory for nothing.
+        keep = {name: "files" if passes[name] <= 2 else None for name in passes}
+        self.train = Loader(train, augment=recipe.augment, keep=keep["train"], **options)
+        self.test = Loader(data.test, keep=keep["test"], **options)
+        self.val = None if data.val is None else Loader(data.val, keep=keep["val"], **options)
 
         options = {"device": self.device, "interference": recipe.interference}
         self.recorder = Recorder(
@@ -344,10 +347,9 @@ class Training:
         )
         self.recorder.config["recorder"] = False
         self.recorder.config["data"] |= described(data)
-        pixels = {"train": self.train.pixels, "val": self.val and self.val.pixels}
-        pixels |= {"test": self.test.pixels}
-        pixels = {n: x for n, x in pixels.items() if x is not None and x.dtype == torch.uint8}
-        found = leaks.find_near_copies(list(data.splits), pixels, copies)
+        loaders = {"train": self.train, "val": self.val, "test": self.test}
+        loaders = {n: x for n, x in loaders.items() if x and x.fits and not x.maps}
+        found = leaks.find_near_copies(list(data.splits), loaders, copies)
         leaks.report(data, found, allow=recipe.allow_leaks, say=ranks.is_main)
         if copies or found:
             self.recorder.summary["leaks"] = leaks.summary([*copies, *found])

@@ -5,12 +5,14 @@ import logging
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import ltml
 from ltml import InputError, LabelMatrix, LongTailData, Recipe, Split, fit
 from ltml.cli import main
 from ltml.data.leaks import find_copies, find_near_copies
+from ltml.data.loader import Loader
 
 
 def picture(seed, size=64):
@@ -126,19 +128,52 @@ def test_links_are_the_files_they_lead_to(folder):
     assert (leak.how, leak.first.tolist(), leak.second.tolist()) == ("file", [0], [0])
 
 
+def _near(images, **options):
+    loaders = {}
+    for name, some in images.items():
+        split = Split(some, LabelMatrix(torch.ones(len(some), 1)), range(len(some)))
+        loaders[name] = Loader(split, image_size=some[0].shape[-1], **options)
+    return find_near_copies(list(images), loaders, [])
+
+
 def test_unlike_pictures_are_not_taken_for_copies():
     """Flat ones share their hash, and noise shares nothing."""
     flat = torch.stack([torch.full((3, 32, 32), v, dtype=torch.uint8) for v in (0, 60, 120)])
     other = torch.stack([torch.full((3, 32, 32), v, dtype=torch.uint8) for v in (30, 90, 200)])
-    assert not find_near_copies(["train", "test"], {"train": flat, "test": other}, [])
+    assert not _near({"train": flat, "test": other})
     noise = torch.randint(0, 256, (2, 50, 3, 32, 32), dtype=torch.uint8)
-    assert not find_near_copies(["train", "test"], {"train": noise[0], "test": noise[1]}, [])
+    assert not _near({"train": noise[0], "test": noise[1]})
 
 
 def test_pictograms_have_no_copies(tiny, caplog):
     caplog.set_level(logging.INFO)
-    pixels = {name: split.images for name, split in tiny.splits.items()}
-    assert not find_near_copies(list(tiny.splits), pixels, [])
+    assert not _near({name: split.images for name, split in tiny.splits.items()})
+
+
+@pytest.mark.parametrize("keep", ["memory", "files"])
+def test_copies_of_another_size_and_quality_are_found_kept_or_not(tmp_path, keep):
+    random = torch.Generator().manual_seed(0)
+    splits = {"train": [], "test": []}
+    for i in range(12):
+        coarse = torch.rand(3, 6, 6, generator=random)
+        smooth = F.interpolate(coarse[None], (90, 120), mode="bicubic")[0].clamp(0, 1)
+        picture = Image.fromarray((255 * smooth).byte().permute(1, 2, 0).numpy())
+        picture.save(tmp_path / f"{i}.png")
+        splits["train" if i < 6 else "test"].append(tmp_path / f"{i}.png")
+        if i in (2, 4):
+            picture.resize((100, 75)).save(tmp_path / f"copy{i}.jpg", quality=70)
+            splits["test"].append(tmp_path / f"copy{i}.jpg")
+    loaders = {
+        name: Loader(
+            Split(files, LabelMatrix(torch.ones(len(files), 1)), range(len(files))),
+            image_size=64,
+            keep="memory" if name == "train" else keep,
+        )
+        for name, files in splits.items()
+    }
+    (leak,) = find_near_copies(["train", "test"], loaders, [])
+    names = [splits["test"][j].stem for j in leak.second]
+    assert (leak.how, leak.first.tolist(), names) == ("nearly", [2, 4], ["copy2", "copy4"])
 
 
 def test_what_is_held_out_does_not_depend_on_the_recipes_seed(folder, tmp_path):
