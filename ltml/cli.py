@@ -174,6 +174,8 @@ def probe(
     test: float | None = None,
     allow_leaks: bool = False,
     diversity: str = "attention",
+    precision: str = "auto",
+    engine: str = "torch",
     out: Path | None = None,
     overwrite: bool = False,
     tables: Flat[TableOptions] = TableOptions(),
@@ -198,6 +200,8 @@ def probe(
             every network.
         allow_leaks: go on although images are in two splits.
         diversity: head: attention, or off (average pooling).
+        precision: float32, bfloat16, or auto: bfloat16 on a GPU that has it, else float32.
+        engine: torch, or openvino, which is faster on CPUs.
         out: folder to write; default: a new one under runs/.
         overwrite: replace the run that the folder holds.
         tables: how tables are read.
@@ -224,6 +228,8 @@ def probe(
         holdout=holdout,
         allow_leaks=allow_leaks,
         diversity=diversity,
+        precision=precision,
+        engine=engine,
         device=device,
     )
     _show(run)
@@ -236,6 +242,8 @@ def predict(
     csv: Path | None = None,
     top: int = 5,
     thresholds: float | None = None,
+    precision: str | None = None,
+    engine: str = "torch",
     device: str = "auto",
     quiet: bool = False,
 ) -> None:
@@ -249,6 +257,8 @@ def predict(
         top: classes to print for each image, most probable first; labels are marked by *.
         thresholds: probability from which a class is a label; default: each class's own, which the
             run chose when it ended, or 0.5.
+        precision: auto, float32 or bfloat16; default: as in training.
+        engine: torch, or openvino, which is faster on CPUs.
         device: auto (cuda, else mps, else cpu), or a torch device.
         quiet: no progress bar.
     """
@@ -260,7 +270,8 @@ def predict(
         first, last = _column("image", "file", names), _column("labels", "predicted", names)
         check_replaceable(csv, _header([first, *names, last], len(names) + 2))
     least = loaded.threshold_of_class(thresholds)
-    table = loaded.predict(images, device=device, progress=not quiet)
+    options = {"precision": precision, "engine": engine, "device": device}
+    table = loaded.predict(images, progress=not quiet, **options)
     if csv is not None:
         labels = loaded.labels(table, thresholds)
         _write_table(csv, table.rename_axis(first).assign(**{last: labels}).reset_index())

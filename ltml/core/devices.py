@@ -80,10 +80,12 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Compute in bfloat16 where the device does so natively."""
+def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
+    """Compute in bfloat16: by ``"auto"`` where a GPU does so natively, since on CPUs it costs up to
+    0.4 mAP; never by ``"float32"``."""
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+    enabled = precision == "bfloat16" or (precision == "auto" and native)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def cores() -> int:

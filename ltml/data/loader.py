@@ -118,8 +118,10 @@ class Loader:
     def _ready(self) -> bool:
         """Whether the images are decoded already, at the size that is wanted."""
         images, shape = self.split.images, (3, self.image_size, self.image_size)
-        return isinstance(images, Tensor) and images.dtype == torch.uint8 and (
-            images.shape[1:] == shape
+        return (
+            isinstance(images, Tensor)
+            and images.dtype == torch.uint8
+            and (images.shape[1:] == shape)
         )
 
     def _decode_all(self, progress: bool) -> Tensor:

@@ -127,6 +127,14 @@ class Recipe:
     """Record which classes pull the shared features against one another: up to 100 classes, say."""
     keep: Literal["last", "best"] = "last"
     """Which epoch's model to keep: last, or best (by the mAP of the validation split)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network: float32, bfloat16 (by autocast), or auto: bfloat16 on a GPU that
+    has it, else float32. Parameters, loss and head's solution are float32 or more in any case."""
+    engine: Literal["torch", "openvino"] = "torch"
+    """What computes passes of all images outside the steps: torch, or openvino (CPUs)."""
+    micro_batch: Count | None = None
+    """Images that pass the backbone at a time in a step, whose gradients stay those of the whole
+    batch; default: all, but on CPUs as many as fit in 1.25 GiB where batch norm rests."""
     compile: bool = False
     """Have torch.compile build the network first: slow to start, faster from then on."""
     seed: Seed = 0

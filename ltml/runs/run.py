@@ -342,6 +342,8 @@ class Run:
         device: str = "auto",
         batch_size: int | None = None,
         progress: bool = True,
+        precision: str | None = None,
+        engine: str = "torch",
     ) -> pd.DataFrame:
         """Return each image's probability of each class.
 
@@ -353,6 +355,8 @@ class Run:
             batch_size: number of images at a time. Default: by the memory that they take in the
                 network.
             progress: whether to show a progress bar.
+            precision: auto, float32 or bfloat16; default: the recipe's.
+            engine: torch or openvino, which is faster on CPUs; see :mod:`ltml.training.engine`.
 
         Returns:
             a row per image, named by its path or number, and a column per class; NaN for an image
@@ -363,7 +367,8 @@ class Run:
         """
         from ltml.training.predict import predict
 
-        return predict(self, images, device=device, batch_size=batch_size, progress=progress)
+        options = {"device": device, "batch_size": batch_size, "progress": progress}
+        return predict(self, images, precision=precision, engine=engine, **options)
 
     def export(self, path: str | Path) -> Path:
         """Write the model for use without ltml, and check what was written against it.

@@ -98,6 +98,7 @@ def bank(
         recipe = Recipe.from_dict(run.recipe)
         backbone = run.model(device=device).classifier.backbone
         where = choose_device(device)
+    backbone.precision, backbone.engine = recipe.precision, recipe.engine
     backbone = backbone.to(where, memory_format=torch.channels_last).eval().requires_grad_(False)
     splits = {}
     for name, split in data.splits.items():

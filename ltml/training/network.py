@@ -395,6 +395,7 @@ def build_model(
         # most of their gradient in epoch 1 learning that positives are rare.
         prior = min(max(counts.sum() / max(num_images, 1) / len(counts), 1e-3), 0.5)
         nn.init.constant_(head.classifier.bias, math.log(prior / (1 - prior)))
+    backbone.precision, backbone.engine = recipe.precision, recipe.engine
     freeze_norm = bool(recipe.freeze_norm)
     model = Classifier(backbone, head, freeze=recipe.freeze, freeze_norm=freeze_norm)
     return model.to(memory_format=torch.channels_last)

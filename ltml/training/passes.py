@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tqdm.auto import tqdm
 
 from ltml.core.devices import autocast, kept_memory
+from ltml.core.errors import InputError
 from ltml.core.ranks import Ranks
 from ltml.data.loader import Loader, not_shown
 from ltml.training.network import Classifier
@@ -57,7 +58,7 @@ def passed(
 
     Args:
         backbone: network to pass images through; not changed; what it holds is copied where folding
-            makes that faster.
+            makes that faster. Its ``precision`` and ``engine``, where it has them, are a recipe's.
         loader: loader of the split.
         index: images to pass, in this order. Default: all.
         views: whether to pass each image in all its plain views; else ``V`` is 1.
@@ -68,7 +69,8 @@ def passed(
     """
     index = torch.arange(len(loader.split)) if index is None else index
     batches = loader.views if views else _plain_views(loader)
-    training = backbone.training
+    training, precision = backbone.training, getattr(backbone, "precision", "auto")
+    engine = getattr(backbone, "engine", "torch")
     backbone.eval()
     bar = tqdm(total=len(index), desc=name, unit="img", disable=not_shown(progress))
     try:
@@ -79,10 +81,14 @@ def passed(
                 with closing(batches(sizes)) as source:
                     for some, images in zip(sizes, source, strict=False):
                         if network is None:
-                            network, largest = _prepared(backbone, images.flatten(0, 1))
-                            at_once = _fitting(largest, loader.device) // images.shape[1]
-                            batch_size = batch_size or max(1, at_once)
-                        with torch.inference_mode(), autocast(loader.device):
+                            first = images.flatten(0, 1)
+                            network, largest = _prepared(backbone, first)
+                            at_once = _fitting(largest, loader.device)
+                            if engine != "torch" and any(True for _ in backbone.parameters()):
+                                network = _by_engine(engine, backbone, network, first, precision)
+                                at_once = _TRIED  # measured as the fastest
+                            batch_size = batch_size or max(1, at_once // images.shape[1])
+                        with torch.inference_mode(), autocast(loader.device, precision):
                             maps = network(images.flatten(0, 1)).unflatten(0, images.shape[:2])
                         yield Passed(some, images, maps)
                         bar.update(len(some))
@@ -109,7 +115,7 @@ def _fitting(largest: float, device: torch.device) -> int:
     return int(min(_MOST, max(1, _LARGEST / max(largest, 1))))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode, whose tensors cannot be exported
 def _prepared(backbone: nn.Module, images: Tensor) -> tuple[nn.Module, float]:
     """Fold what can be folded, and measure the largest map of a view, in bytes."""
     largest, follows, calls = 0, {}, {}
@@ -143,6 +149,20 @@ def _prepared(backbone: nn.Module, images: Tensor) -> tuple[nn.Module, float]:
     scale = expected.abs().max()
     close = (found - expected).abs().max() <= _TOLERANCE * scale  # NaN is not
     return (folded if close else backbone), largest
+
+
+@torch.no_grad()
+def _by_engine(
+    engine: str, backbone: nn.Module, folded: nn.Module, images: Tensor, precision: str
+) -> nn.Module:
+    if images.device.type != "cpu":
+        raise InputError(
+            f"engine={engine!r} computes on CPUs, and the device is {images.device.type}; give "
+            "engine='torch', or device='cpu'"
+        )
+    from ltml.training.engine import compiled  # an extra
+
+    return compiled(backbone, folded, images, "float32" if precision == "auto" else precision)
 
 
 def _norms() -> tuple[type, ...]:
@@ -222,10 +242,17 @@ def pooled_features(
     """
     ranks, count = ranks or Ranks(), len(loader.split)
     index = torch.arange(ranks.rank, count, ranks.size)
-    every, features, kept = math.ceil(count / sample), [], []
+    every, features, kept, done = math.ceil(count / sample), None, None, 0
+    rows = (index % every == 0).cumsum(0) - 1  # of an image among those whose maps are kept
     options = {"views": True, "batch_size": batch_size, "name": "features", "progress": progress}
     for part, _, maps in passed(model.backbone, loader, index, **options):
-        features.append(maps.float().mean((3, 4)))
-        kept.append(maps[part % every == 0, 0])  # the same ones for any number of ranks
-    kept = torch.cat([part.to(loader.device) for part in ranks.all_gather(torch.cat(kept))])
-    return ranks.all_gather_rows(torch.cat(features).cpu(), count), kept
+        if features is None:  # in one piece: many small ones would lie between freed large ones
+            features = torch.empty(len(index), *maps.shape[1:3])
+            kept = maps.new_empty(int(rows[-1]) + 1, *maps.shape[2:])
+        now = slice(done, done + len(part))
+        features[now] = maps.float().mean((3, 4))
+        chosen = part % every == 0  # the same ones for any number of ranks
+        kept[rows[now][chosen]] = maps[chosen, 0]
+        done += len(part)
+    kept = torch.cat([part.to(loader.device) for part in ranks.all_gather(kept)])
+    return ranks.all_gather_rows(features, count), kept

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from ltml.core.devices import choose_device
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
+from ltml.core.options import check_fields
 from ltml.data.image import IMAGE_SUFFIXES, each_image, read_image
 from ltml.data.loader import Loader, decode_image
 from ltml.data.splits import Split
@@ -93,7 +94,8 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
     recipe = Recipe.from_dict(run.recipe)
     tagged = f"{recipe.backbone.partition('.')[0]}.{recipe.weights}"  # timm's tags differ in mean
     backbone = tagged if recipe.weights and own_size(tagged) else recipe.backbone
-    recipe = replace(recipe, backbone=backbone, weights=None)
+    # What computes is a choice of the machine, not of the model.
+    recipe = replace(recipe, backbone=backbone, weights=None, engine="torch")
     counts = table["count"].loc[names].to_numpy()
     try:
         state, backbone = run.state_dict(), None
@@ -115,10 +117,21 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
 
 
 def predict(
-    run, images, *, device: str = "auto", batch_size: int | None = None, progress: bool = True
+    run,
+    images,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    progress: bool = True,
+    precision: str | None = None,
+    engine: str = "torch",
 ) -> pd.DataFrame:
     """Return each image's probability of each class; see :meth:`ltml.Run.predict`."""
+    changes = {"engine": engine} | ({} if precision is None else {"precision": precision})
+    check_fields(replace(Recipe(), **changes))
     model = load_model(run, device=device)
+    for name, value in changes.items():
+        setattr(model.classifier.backbone, name, value)
     split = images if isinstance(images, Split) else _as_split(images, model.class_names)
     where, broken = next(model.parameters()).device, {}
     loader = Loader(

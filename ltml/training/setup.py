@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ltml import data as datasets
+from ltml.core.devices import autocast
 from ltml.core.errors import InputError
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.data.image import size_of
@@ -15,7 +16,9 @@ from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.recorder import counts_of
 from ltml.runs.run import Run
-from ltml.training.network import own_size
+from ltml.training.network import Classifier, own_size
+
+_ACTIVATIONS = 1.25 * 2**30  # bytes that are held for backward at most, on a CPU
 
 
 def load_data(recipe: Recipe) -> LongTailData:
@@ -168,6 +171,43 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=recipe.momentum, **options)
     return torch.optim.AdamW(groups, **options)
+
+
+def micro_batch_of(recipe: Recipe, model: Classifier, images: Tensor) -> int | None:
+    """Choose how many images pass the backbone at a time in a step; None: the whole batch.
+
+    Args:
+        images: ``(1, 3, S, S)`` an example, on the model's device.
+
+    Raises:
+        InputError: if the recipe wants fewer than the batch, and images depend on one another.
+    """
+    mixes = model.train().mixes_images
+    if recipe.micro_batch is not None:
+        if mixes and recipe.micro_batch < recipe.batch_size:
+            raise InputError(
+                f"micro_batch={recipe.micro_batch}: batch norm takes its statistics of the whole "
+                "batch; give freeze_norm=True, or leave micro_batch out"
+            )
+        return recipe.micro_batch if recipe.micro_batch < recipe.batch_size else None
+    if mixes or images.device.type != "cpu":
+        return None
+    held: dict[int, int] = {}
+
+    def see(x: Tensor) -> Tensor:
+        held[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    holding = torch.autograd.graph.saved_tensors_hooks(see, lambda x: x)
+    with holding, autocast(images.device, recipe.precision):
+        maps = model.backbone(images)
+    size = sum(nbytes for at, nbytes in held.items() if at not in known)
+    del maps  # until here, no memory was given to another activation
+    most = max(1, int(_ACTIVATIONS / max(size, 1)))
+    if most >= recipe.batch_size:
+        return None
+    return math.ceil(recipe.batch_size / math.ceil(recipe.batch_size / most))
 
 
 def lr_factor(recipe: Recipe, step: int, steps: int) -> float:

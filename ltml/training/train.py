@@ -51,6 +51,7 @@ from ltml.training.setup import (
     load_data,
     lr_factor,
     make_optimizer,
+    micro_batch_of,
     passes_of,
     steps_of,
     training_labels,
@@ -362,17 +363,19 @@ class Training:
         self.random: list[list[Tensor]] = []  # states of torch's own generators, of each rank
         self._rehearse()
 
-    @torch.no_grad()
     def _rehearse(self) -> None:
         """Take one image as far as the loss, before anything is written or replaced."""
         images, targets = next(self.train.batches([[0]]))
         self.model.eval()
         self.criterion.eval()
-        with _fits_together(self.recipe, self.device):
-            with autocast(self.device):
+        with _fits_together(self.recipe, self.device), torch.no_grad():
+            with autocast(self.device, self.recipe.precision):
                 logits = self.model(images)
             self.criterion(logits.float(), targets)
         self.criterion.train()
+        if self.steps:
+            with _fits_together(self.recipe, self.device):
+                self.model.micro_batch = micro_batch_of(self.recipe, self.model, images)
 
     def run(self, on_epoch: Callable[[Run], None] | None, save_minutes: float) -> None:
         """Train to the end, from wherever we are; the first process writes."""
@@ -428,7 +431,7 @@ class Training:
             group["lr"] = recipe.lr * group["scale"] * lr_factor(recipe, self.step, self.steps)
         self.model.head.generator = generator(recipe.seed, "fusion", number, self.device)
         with _fits_in_memory(recipe, self.device):
-            with autocast(self.device):
+            with autocast(self.device, recipe.precision):
                 logits = model(images)  # (B, C)
             logits = logits.float()
             self.divergence.see(self.step, logits)
