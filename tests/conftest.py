@@ -2,6 +2,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import ltml
 
@@ -44,3 +46,20 @@ def environment_as_it_was():
 def pytest_collection_modifyitems(items):
     """Run the fast tests first, so that a mistake shows within seconds."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def lively():
+    """A function that gives batch norms statistics that differ, so that folding has work."""
+
+    def give(network):
+        torch.manual_seed(0)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.1)
+        return network
+
+    return give

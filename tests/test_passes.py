@@ -11,19 +11,8 @@ from torch import nn
 from ltml.core.devices import kept_memory
 from ltml.data.loader import Loader
 from ltml.training import passes
+from ltml.training.folding import fold
 from ltml.training.network import Classifier, make_backbone
-
-
-def lively(network):
-    """Give batch norms statistics that differ, so that folding has something to do."""
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-    return network
 
 
 class Twice(nn.Module):
@@ -61,7 +50,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_maps_are_those_of_the_network_as_it_is(tiny, name):
+def test_maps_are_those_of_the_network_as_it_is(tiny, lively, name):
     network = lively(NETWORKS[name]())
     before = copy.deepcopy(network.state_dict())
     loader = Loader(tiny.test.subset(range(9)), image_size=32)
@@ -77,10 +66,11 @@ def test_maps_are_those_of_the_network_as_it_is(tiny, name):
 
 
 @pytest.mark.parametrize(("name", "whole"), [("small", 1), ("resnet18", 20), ("twice", 0)])
-def test_norms_are_folded_where_that_is_right(name, whole):
+def test_norms_are_folded_where_that_is_right(lively, name, whole):
     network = lively(NETWORKS[name]()).eval()
-    folded, _ = passes._prepared(network, torch.randn(2, 3, 64, 64))
-    left = [sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in (network, folded)]
+    folded, _ = fold(network, torch.randn(2, 3, 64, 64))
+    networks = network, folded.frozen() if folded else network
+    left = [sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in networks]
     assert left[0] - left[1] == whole
 
 

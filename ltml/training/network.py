@@ -22,6 +22,7 @@ from ltml.core.heads import HEADS
 from ltml.core.options import build, choose
 from ltml.data.loader import MEAN, STD
 from ltml.runs.recipe import Recipe
+from ltml.training.folding import Folded
 from ltml.training.weights import fitting, misfits, read_weights
 
 # Torchvision's classifiers that are offered: a test holds each one's features to its own logits.
@@ -80,8 +81,9 @@ class TimmBackbone(nn.Module):
             x = x[:, getattr(self.model, "num_prefix_tokens", 0) :]
             if x.shape[1] < 3 <= images.shape[2] // 32:
                 raise RuntimeError(f"its features are {x.shape[1]} class tokens")
-            rows = round((x.shape[1] * images.shape[2] / images.shape[3]) ** 0.5)
-            return x.mT.unflatten(2, (rows, -1))
+            tokens, height, width = map(int, (x.shape[1], *images.shape[2:]))  # also when traced
+            rows = round((tokens * height / width) ** 0.5)
+            return x.transpose(1, 2).unflatten(2, (rows, -1))
         return x.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "") == "NHWC" else x
 
 
@@ -287,6 +289,7 @@ class Classifier(nn.Module):
             gradients are those of the whole batch, whatever head and loss; activations are held for
             the last micro-batch alone and computed again for the others (Chen et al., Training Deep
             Nets with Sublinear Memory Cost, https://arxiv.org/abs/1604.06174).
+        folded: what computes the backbone in training, where its batch norm rests.
 
     Raises:
         InputError: if the backbone has fewer layers.
@@ -305,6 +308,7 @@ class Classifier(nn.Module):
         self.head = head
         self.freeze_norm = freeze_norm
         self.micro_batch: int | None = None
+        self.folded: Folded | None = None
         layers = _layers(backbone)
         freeze = len(layers) if freeze == -1 else freeze
         if not 0 <= freeze <= len(layers):
@@ -329,12 +333,16 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` -> logits ``(B, C)``."""
-        if not (self.training and self.micro_batch and torch.is_grad_enabled()):
-            return self.head(self.backbone(images))
-        *others, last = images.split(self.micro_batch)
-        maps = [checkpoint(self.backbone, some, use_reentrant=False) for some in others]
+        backbone = self.backbone
+        if not (self.training and torch.is_grad_enabled()):
+            return self.head(backbone(images))
+        if self.folded is not None:
+            backbone = partial(self.folded, tensors=self.folded.tensors())
+        *others, last = images.split(self.micro_batch or len(images))
+        maps = [checkpoint(backbone, some, use_reentrant=False) for some in others]
         # Backward takes the last first, and lets go of its activations before the others'.
-        return self.head(torch.cat([*maps, self.backbone(last)]))
+        maps.append(backbone(last))
+        return self.head(torch.cat(maps) if others else maps[0])
 
     @property
     def mixes_images(self) -> bool:

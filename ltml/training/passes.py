@@ -6,28 +6,25 @@ large as a few of the network's largest maps, memory is kept for as long as a pa
 norm is folded into the convolutions of a copy of the network.
 """
 
-import copy
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tqdm.auto import tqdm
 
 from ltml.core.devices import autocast, kept_memory
 from ltml.core.errors import InputError
 from ltml.core.ranks import Ranks
 from ltml.data.loader import Loader, not_shown
+from ltml.training.folding import fold
 from ltml.training.network import Classifier
 
 _MOST = 64  # views at a time
 _LARGEST = 80 * 2**20  # bytes of a batch's largest map, on a CPU: measured as the fastest
 _TRIED = 4  # images of the first batch
-_TOLERANCE = 1e-4  # of a folded network's maps, relative to their largest value
 
 
 class Passed(NamedTuple):
@@ -82,7 +79,8 @@ def passed(
                     for some, images in zip(sizes, source, strict=False):
                         if network is None:
                             first = images.flatten(0, 1)
-                            network, largest = _prepared(backbone, first)
+                            folded, largest = fold(backbone, first)
+                            network = folded.frozen() if folded else backbone
                             at_once = _fitting(largest, loader.device)
                             if engine != "torch" and any(True for _ in backbone.parameters()):
                                 network = _by_engine(engine, backbone, network, first, precision)
@@ -115,42 +113,6 @@ def _fitting(largest: float, device: torch.device) -> int:
     return int(min(_MOST, max(1, _LARGEST / max(largest, 1))))
 
 
-@torch.no_grad()  # not inference_mode, whose tensors cannot be exported
-def _prepared(backbone: nn.Module, images: Tensor) -> tuple[nn.Module, float]:
-    """Fold what can be folded, and measure the largest map of a view, in bytes."""
-    largest, follows, calls = 0, {}, {}
-
-    def see(module, inputs, output):
-        nonlocal largest
-        if isinstance(output, Tensor):
-            largest = max(largest, output.nbytes)
-        calls[module] = calls.get(module, 0) + 1
-        if isinstance(module, nn.Conv2d):
-            made[id(output)] = module, output  # which keeps the id from being given again
-        elif type(module) in _norms() and id(inputs[0]) in made:
-            follows[module] = made[id(inputs[0])][0]
-
-    made: dict[int, tuple[nn.Module, Tensor]] = {}
-    leaves = [m for m in backbone.modules() if not any(True for _ in m.children())]
-    leaves += [m for m in backbone.modules() if type(m) in _norms() and m not in leaves]
-    hooks = [module.register_forward_hook(see) for module in leaves]
-    try:
-        expected = backbone(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    made.clear()
-    largest /= len(images)
-    pairs = {norm: conv for norm, conv in follows.items() if calls[norm] == 1 and calls[conv] == 1}
-    if images.device.type != "cpu" or not pairs:
-        return backbone, largest
-    folded = _folded(backbone, pairs)
-    found = folded(images)
-    scale = expected.abs().max()
-    close = (found - expected).abs().max() <= _TOLERANCE * scale  # NaN is not
-    return (folded if close else backbone), largest
-
-
 @torch.no_grad()
 def _by_engine(
     engine: str, backbone: nn.Module, folded: nn.Module, images: Tensor, precision: str
@@ -163,30 +125,6 @@ def _by_engine(
     from ltml.training.engine import compiled  # an extra
 
     return compiled(backbone, folded, images, "float32" if precision == "auto" else precision)
-
-
-def _norms() -> tuple[type, ...]:
-    """Kinds of batch norm whose evaluation is known: torch's, and timm's with an activation."""
-    kinds = [nn.BatchNorm2d, nn.SyncBatchNorm]
-    if "timm.layers" in sys.modules:
-        kinds.append(sys.modules["timm.layers"].BatchNormAct2d)
-    return tuple(kinds)
-
-
-def _folded(backbone: nn.Module, pairs: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Copy a network with batch norms folded into the convolutions before them."""
-    names = {module: name for name, module in backbone.named_modules()}
-    copied = copy.deepcopy(backbone)
-    for norm, conv in pairs.items():
-        into = copied.get_submodule(names[conv])
-        into.weight, into.bias = fuse_conv_bn_weights(
-            *(conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps),
-            *(norm.weight, norm.bias),
-        )
-        parent, _, child = names[norm].rpartition(".")
-        rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
-        setattr(copied.get_submodule(parent), child, nn.Sequential(*map(copy.deepcopy, rest)))
-    return copied.to(memory_format=torch.channels_last).eval()
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from ltml.runs.recorder import counts_of
 from ltml.runs.run import Run
 from ltml.training.network import Classifier, own_size
 
-_ACTIVATIONS = 1.25 * 2**30  # bytes that are held for backward at most, on a CPU
+_ACTIVATIONS = 0.625 * 2**30  # bytes that are held for backward at most, on a CPU
 
 
 def load_data(recipe: Recipe) -> LongTailData:
@@ -201,7 +201,7 @@ def micro_batch_of(recipe: Recipe, model: Classifier, images: Tensor) -> int | N
     known = {p.untyped_storage().data_ptr() for p in model.parameters()}
     holding = torch.autograd.graph.saved_tensors_hooks(see, lambda x: x)
     with holding, autocast(images.device, recipe.precision):
-        maps = model.backbone(images)
+        maps = (model.folded or model.backbone)(images)
     size = sum(nbytes for at, nbytes in held.items() if at not in known)
     del maps  # until here, no memory was given to another activation
     most = max(1, int(_ACTIVATIONS / max(size, 1)))

@@ -39,6 +39,7 @@ from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.recorder import Recorder, check_folder, claimed
 from ltml.runs.run import Run, read_config
 from ltml.training.bank import Bank, as_banked, bank
+from ltml.training.folding import fold
 from ltml.training.network import Classifier, build_model
 from ltml.training.passes import evaluate
 from ltml.training.refit import interpolate, refit
@@ -375,6 +376,8 @@ class Training:
         self.criterion.train()
         if self.steps:
             with _fits_together(self.recipe, self.device):
+                if not self.model.train().mixes_images:
+                    self.model.folded, _ = fold(self.model.backbone.eval(), images)
                 self.model.micro_batch = micro_batch_of(self.recipe, self.model, images)
 
     def run(self, on_epoch: Callable[[Run], None] | None, save_minutes: float) -> None:
