@@ -207,12 +207,9 @@ def test_half_a_second_stage_is_refused(changes, message):
         Recipe(**changes).check()
 
 
-def test_heads_score_in_single_precision_where_the_backbone_does_not(tiny, monkeypatch):
-    def low(device):
-        return torch.autocast("cpu", torch.bfloat16)
-
-    monkeypatch.setattr("ltml.training.passes.autocast", low)
+def test_heads_score_in_single_precision_where_the_backbone_does_not(tiny):
     model = network()
+    model.backbone.precision = "bfloat16"
     (scores,) = evaluate(model, Loader(tiny.test, image_size=24))
     assert not torch.equal(scores, scores.bfloat16().float())  # else images tie
 
