@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 import ltml as package
-from ltml import InputError, Run, __version__
+from ltml import InputError, Run, __version__, cli
 from ltml.cli import main
+from ltml.data.pictograms import export_coco
 from ltml.runs.recipe import PRESETS
 from ltml.training import ablation, setup
 
@@ -28,8 +29,13 @@ def ltml(*args):
 def tree(tmp_path_factory):
     """The embedded data as a COCO tree on disk."""
     root = tmp_path_factory.mktemp("tree") / "coco"
-    assert ltml("data", "export", "--out", root, "--image-size", 32, "--scale", 0.1) == 0
-    return root
+    return export_coco(root, image_size=32, scale=0.1, test_images=80)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """A training's figures take longer than a training of two steps."""
+    monkeypatch.setattr(cli, "draw", lambda runs, out, **options: out)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +45,15 @@ def run(tree, tmp_path_factory):
                 "--test-split", "test", "--out", out, *QUICK)  # fmt: skip
     assert code == 0
     return out
+
+
+def test_the_embedded_data_are_exported(tmp_path):
+    root = tmp_path / "tree"
+    assert ltml("data", "export", "--out", root, "--image-size", 16, "--scale", 0.01) == 0
+    found = package.load("coco", root=root, train_split="train", test_split="test")
+    drawn = package.load("pictograms", image_size=16, scale=0.01)
+    for name, split in drawn.splits.items():
+        assert found.splits[name].labels == split.labels
 
 
 def test_an_exported_tree_trains(run, capsys):
@@ -58,7 +73,7 @@ def test_compare_prints_and_writes_a_table(run, tmp_path, capsys):
     assert (tmp_path / "f.png").exists()
 
 
-def test_training_prints_every_class_with_positives(tree, tmp_path, capsys):
+def test_training_prints_every_class_with_positives(tree, undrawn, tmp_path, capsys):
     assert ltml("train", "--data", "coco", "--root", tree, "--train-split", "train",
                 "--test-split", "test", "--out", tmp_path / "r", "--sampler", "class-aware",
                 *QUICK) == 0  # fmt: skip
@@ -68,7 +83,7 @@ def test_training_prints_every_class_with_positives(tree, tmp_path, capsys):
     assert "class-aware" in printed
 
 
-def test_a_probe_prints_every_class_and_what_is_next(tree, tmp_path, capsys):
+def test_a_probe_prints_every_class_and_what_is_next(tree, undrawn, tmp_path, capsys):
     out = tmp_path / "probe"
     assert ltml("probe", tree, "--data", "coco", "--train-split", "train", "--test-split", "test",
                 "--backbone", "small", "--weights", "None", "--out", out,
@@ -379,7 +394,7 @@ def test_the_installed_program_answers():
         assert command in done.stdout
 
 
-def test_voc_photos_train(shared_data, tmp_path, capsys):
+def test_voc_photos_train(shared_data, undrawn, tmp_path, capsys):
     root = shared_data / "voc_animals" / "VOCdevkit"
     assert ltml("train", "--data", "voc", "--root", root, "--train-split", "train",
                 "--test-split", "val", "--out", tmp_path / "voc", *QUICK) == 0  # fmt: skip
@@ -393,6 +408,7 @@ def test_voc_photos_train(shared_data, tmp_path, capsys):
     assert "scored by chance, without a training image, but in the means: bus\n" in said
 
 
+@pytest.mark.slow  # of 80 classes in five figures
 def test_coco_photos_train(shared_data, tmp_path):
     assert ltml("train", "--data", "coco", "--root", shared_data / "coco128",
                 "--train-split", "train2017", "--test-split", "val2017",
@@ -414,7 +430,7 @@ def test_mosaics_train_with_pretrained_weights(shared_data, tmp_path, caplog):
     assert Run.load(tmp_path / "m").classes.ap.notna().all()
 
 
-def test_a_table_is_replaced_though_its_first_class_has_a_comma(tree, tmp_path, capsys):
+def test_a_table_is_replaced_though_its_first_class_has_a_comma(tree, undrawn, tmp_path, capsys):
     root = tmp_path / "coco"
     shutil.copytree(tree, root)
     for path in (root / "annotations").iterdir():

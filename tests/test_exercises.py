@@ -4,7 +4,6 @@ import importlib.util
 import json
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -113,6 +112,8 @@ def test_an_exercise_that_does_not_exist_is_named():
 
 
 def test_the_committed_exercises_are_those_of_the_masters():
+    import nbformat  # takes seconds, which collecting need not wait for
+
     assignments, seen = load_assignments(), set()
     for path in assignments.MASTERS:
         master = nbformat.read(path, 4)

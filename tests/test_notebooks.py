@@ -5,10 +5,8 @@ import re
 import time
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
-from nbclient import NotebookClient
 
 from ltml.core.devices import kept_memory
 from ltml.training.network import SmallConvNet
@@ -43,8 +41,25 @@ def stated_seconds(path):
     return int(found[1]) * (60 if found[2] == "minute" else 1)
 
 
+# What nbformat checks notebooks by takes seconds to import, which collecting need not wait for.
+
+
+def read(path):
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def notebook_of(code):
+    from nbformat import v4
+
+    return v4.new_notebook(cells=[v4.new_code_cell(code)])
+
+
 def execute(book, folder):
     """Run a notebook as Jupyter would; return its outputs, those inside widgets included."""
+    from nbclient import NotebookClient
+
     client = NotebookClient(
         book,
         timeout=4 * LONGEST_SECONDS,
@@ -62,7 +77,7 @@ def execute(book, folder):
 
 def run(path, folder):
     """Run a notebook without an error, in its time; return it and what it printed, line by line."""
-    book = nbformat.read(path, as_version=4)
+    book = read(path)
     started = time.monotonic()
     outputs = execute(book, folder)
     seconds = time.monotonic() - started
@@ -105,9 +120,10 @@ def test_all_install_ltml_alike_where_it_is_missing():
     assert len({code_of(path)[0] for path in ALL}) == 1
 
 
+@pytest.mark.slow
 def test_an_error_that_a_widget_swallowed_is_found(tmp_path):
     code = "import ipywidgets\nout = ipywidgets.Output()\nwith out:\n    1 / 0\nout"
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    book = notebook_of(code)
     assert errors(execute(book, tmp_path)) == ["ZeroDivisionError: division by zero"]
 
 
@@ -115,19 +131,15 @@ def test_an_error_that_a_widget_swallowed_is_found(tmp_path):
 def test_an_executed_notebook_keeps_a_picture_of_an_explorer_and_no_library(tmp_path):
     records = ROOT.parent / "figures" / "records"
     code = f"from ltml import widgets\nwidgets.explore_gradients({str(records)!r})"
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    book = notebook_of(code)
     (shown,) = execute(book, tmp_path)
     assert "data:image/png;base64," in shown["data"]["text/html"]
     assert "umbrella gets most gradient" in shown["data"]["text/html"]
-    assert len(nbformat.writes(book)) < 500_000
+    assert len(json.dumps(book)) < 500_000
 
 
-@pytest.mark.parametrize(
-    "path",
-    # The first one runs with the fast tests.
-    [pytest.param(path, marks=pytest.mark.slow if i else ()) for i, path in enumerate(COURSE)],
-    ids=name_of,
-)
+@pytest.mark.parametrize("path", COURSE, ids=name_of)
+@pytest.mark.slow
 def test_course_runs_and_shows_its_figures(path, tmp_path):
     book, _ = run(path, tmp_path)
     for cell in book.cells:

@@ -122,7 +122,7 @@ def test_a_sampler_draws_or_refuses(name, option):
 @pytest.mark.parametrize("option", options_of(pictograms))
 def test_a_data_set_is_loaded_or_refused(option):
     small = {"scale": 0.01, "image_size": 16, "test_images": 10}
-    for value in [*WRONG, ".5", "16.0"]:
+    for value in [*WRONG, ".5", f"{small.get(option, 1) + 1}.0"]:
         try:
             data = ltml.load("pictograms", **small | {option: value})
         except InputError as error:

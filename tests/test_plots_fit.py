@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,6 +28,13 @@ from ltml import (
 )
 
 RECORDS = Path(__file__).resolve().parents[1] / "figures" / "records"
+
+
+FAST = [(5, 3), (20, 1), (80, 2)]  # of all sizes, each number of classes and each of runs once
+SIZES = [
+    pytest.param(*size, marks=() if size in FAST else pytest.mark.slow)
+    for size in product((5, 20, 80, 1203), (1, 2, 3))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +95,7 @@ def labels_of(classes):
     return LabelMatrix(Y, [f"class number {c}" for c in range(classes)])
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("classes", [5, 20, 80, pytest.param(1203, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("classes", "count"), SIZES)
 @pytest.mark.parametrize(
     "name",
     ["gradient_magnitudes", "gradient_imbalance", "gradient_heatmap", "class_ap", "group_bars"],
@@ -101,8 +107,7 @@ def test_figures_of_runs_fit_a_column(runs_of, name, classes, count):
     assert_fits(fig)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("classes", [5, 20, 80, pytest.param(1203, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("classes", "count"), SIZES)
 @pytest.mark.parametrize("name", ["class_rates", "group_balance"])
 def test_figures_of_samplers_fit_a_column(name, classes, count):
     labels = labels_of(classes)

@@ -168,6 +168,7 @@ def test_maps_of_a_bank_are_scored_by_the_head(run, tiny, expected):
     assert np.allclose(table, expected.sigmoid(), atol=1e-2)  # kept in half precision
 
 
+@pytest.mark.slow
 def test_each_timm_tag_has_its_own_normalisation(tiny, tmp_path, monkeypatch):
     timm = pytest.importorskip("timm")
     make = timm.create_model  # no network: random weights under the tag's configuration

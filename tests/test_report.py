@@ -261,6 +261,7 @@ def test_by_default_a_page_holds_nothing_of_any_image(tmp_path):
         assert sum(counts["false alarm"]) == len(run.mistakes(kind="false alarm"))
 
 
+@pytest.mark.slow
 def test_thumbnails_stay_within_their_budget(tmp_path):
     run = with_scores(tmp_path, images=400)
     assert main(["report", str(run.path), "--out", str(tmp_path / "r.html"), "--images"]) == 0

@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
@@ -39,6 +41,7 @@ def succeed(code):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_import_needs_only_the_core():
     """Figures, widgets, pycocotools and the command line are imported where they are used."""
     succeed(
@@ -51,6 +54,7 @@ def test_import_needs_only_the_core():
     )
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_on_windows():
     """As far as that shows on another system: without the modules that only POSIX has."""
     succeed(

@@ -53,7 +53,7 @@ def test_only_a_network_s_own_weights_fit(family):
         ("resnet18", "resnet34"),
         ("convnext_tiny", "convnext_small"),
         ("mobilenet_v3_small", "mobilenet_v3_large"),
-        ("vgg11", "vgg13"),
+        pytest.param("vgg11", "vgg13", marks=pytest.mark.slow),  # of 500 MB
         ("resnet18", "mobilenet_v2"),
         ("timm/resnet18", "timm/resnet34"),
         pytest.param(

@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from ltml.core.errors import InputError
@@ -241,6 +242,16 @@ def from_timm(
     return backbone.train()
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leave initial values out, which take most of the time that building on the meta device
+    does."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func.__name__ in ("normal_", "uniform_", "fill_", "zero_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _better(name: str, entries: dict[str, Tensor]) -> str | None:
     """Name the network of the same family, or of torchvision, that entries are of."""
     timms = name.startswith("timm/")
@@ -251,10 +262,12 @@ def _better(name: str, entries: dict[str, Tensor]) -> str | None:
         names = [f"timm/{n}" for n in near]
     else:
         names = sorted(TORCHVISION, key=lambda n: (not n.startswith(family), TORCHVISION.index(n)))
-    shapes = {key: value.shape for key, value in entries.items()}
+    shapes, unlike = {key: value.shape for key, value in entries.items()}, set()
     for other in names:
+        if (kind := re.match("[a-z]*", other)[0]) in unlike:
+            continue
         try:
-            with torch.device("meta"), warnings.catch_warnings():
+            with torch.device("meta"), _Unfilled(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if timms:
                     whole = timm.create_model(other.removeprefix("timm/"), num_classes=0)
@@ -265,6 +278,8 @@ def _better(name: str, entries: dict[str, Tensor]) -> str | None:
         theirs = {k: v.shape for k, v in whole.state_dict().items()}
         theirs = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked")}
         theirs = {k: v for k, v in theirs.items() if k.partition(".")[0] not in _AFTER}
+        if not timms and not theirs.keys() & shapes.keys():  # nor has another of its family
+            unlike.add(kind)
         rest = {k for k in shapes if not k.endswith("num_batches_tracked")} - theirs.keys()
         fits = theirs and all(shapes.get(k) == v for k, v in theirs.items())
         if fits and all(key.partition(".")[0] in _AFTER for key in rest):

@@ -496,6 +496,7 @@ def test_the_real_coco_lt(coco_tree, capsys):
         assert text in said
 
 
+@pytest.mark.slow
 def test_damaged_images(voc_tree, coco_tree, changed, capsys):
     changed(voc_tree / "VOCdevkit/VOC2007/JPEGImages/000003.jpg", None)
     empty = voc_tree / "VOCdevkit/VOC2012/JPEGImages/2008_000023.jpg"
@@ -529,6 +530,7 @@ def test_damaged_lists(voc_tree, coco_tree, changed, capsys):
     assert "training ids is missing; put it at" in wrong(capsys, "coco-lt", coco_tree)[1]
 
 
+@pytest.mark.slow
 def test_damaged_labels(voc_tree, coco_tree, changed, capsys):
     tree = voc_tree / "VOCdevkit/VOC2007"
     changed(tree / "Annotations/000003.xml", annotation("cat"))
