@@ -9,11 +9,11 @@ READY := $(VENV)/.ltml-installed
 demo: $(READY)
 	$(BIN)/ltml demo --out runs/demo
 
-# Lint, the fast tests and the first notebook: under five minutes on 2 CPU cores, one thread each.
+# Lint and the fast tests: under two minutes on two idle cores, one thread each.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-# The rest: the other notebooks, whole trainings, kills, load, pages in a browser.
+# The rest: the notebooks, whole trainings, kills, load, pages in a browser.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 

@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -178,8 +179,8 @@ def test_the_page_needs_nothing_and_escapes_names(tmp_path):
     )
     labels = LabelMatrix([[1, 0]], [evil, rtl])
     split = Split([tmp_path / "a'b&c.jpg"] * 1, labels, ["a'b&c.jpg"])
-    maps = Split(torch.rand(1, 1, 4, 1, 1).half(), labels, split.ids)
-    found = suspects(Bank("made", maps, maps, files={"train": split.files}))
+    maps = replace(split, images=torch.rand(1, 1, 4, 1, 1).half(), originals=split.images)
+    found = suspects(Bank("made", maps, maps))
     page = write_suspects(found, tmp_path / "page.html")
     outline = Outline(page.read_text())
     assert [tag for tag, _ in outline.elements].count("script") == 2

@@ -15,7 +15,7 @@ from ltml.runs.run import METRICS, PER_CLASS, VALIDATION, table_of
 from ltml.training import train
 from ltml.training.ablation import tabulate
 from ltml.training.passes import evaluate
-from ltml.training.setup import completed, lr_factor, make_optimizer
+from ltml.training.setup import completed, lr_factor, make_optimizer, told
 
 TINY = Recipe(batch_size=16, steps=20, warmup=5, evaluate_every=1)
 
@@ -306,7 +306,7 @@ def test_runs_read_back_and_say_what_is_wrong(run, tmp_path):
 
 def test_the_config_is_json_that_rebuilds_the_recipe(run, tiny):
     config = json.loads((run.path / "config.json").read_text())
-    assert Recipe.from_dict(config["recipe"]) == completed(TINY, tiny.train)
+    assert Recipe.from_dict(config["recipe"]) == completed(told(TINY, tiny), tiny.train)
     assert config["data"]["train_images"] > 0
 
 

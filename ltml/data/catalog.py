@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ltml.core.errors import InputError
-from ltml.core.options import build, choose
+from ltml.core.files import as_json
+from ltml.core.options import build, choose, defaults_of, fit_options
 from ltml.data.layouts import find_layout
 from ltml.data.splits import LongTailData
 
@@ -58,7 +60,23 @@ def load(name: str = "pictograms", *, root: str | Path | None = None, **options)
         raise InputError(f"root {str(root)!r} is not a folder; give the folder that holds the data")
     if name == "auto":
         name = find_layout(root, _layouts())
-    return build(_loader(name), f"data {name!r}", options, root=root)
+    return build(_loader(name), f"data {name!r}", options, root=root).from_source(
+        source_of(name, root, options)
+    )
+
+
+def source_of(name: str, root: str | Path | None, options: Mapping[str, object]) -> dict | None:
+    """Say how data are loaded, by the fields of a recipe in their plain form; None if a recipe
+    cannot hold it."""
+    try:
+        options = as_json("data_options", fit_options(_loader(name), options))
+    except InputError:
+        return None
+    if name == "pictograms":  # a recipe that leaves it out has them drawn at its own size
+        options = {"image_size": defaults_of(_loader(name))["image_size"], **options}
+    splits = {key: options.pop(key, None) for key in ("train_split", "val_split", "test_split")}
+    root = None if root is None else os.path.abspath(root)  # noqa: PTH100 - of text
+    return {"data": name, "root": root, "data_options": options, **splits}
 
 
 def _loader(name: str) -> Callable:

@@ -99,6 +99,9 @@ class Loader:
         self.mirrors = any(getattr(transform, "flip", 0) for transform in self._random)
         self._plain = v2.Normalize(list(mean), list(std))
         self._augment = v2.Compose([*self._random, self._plain])
+        decoded = split.originals is not None and split.images.ndim == 4
+        if decoded and split.images.shape[2:] != (image_size, image_size):
+            split = replace(split, images=split.originals, originals=None)
         self.split, self.image_size, self.device = split, image_size, torch.device(device)
         self.workers, self.broken = workers or cores(), broken
         # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
@@ -249,13 +252,19 @@ class Loader:
 
 
 def in_memory(data: LongTailData, image_size: int, *, progress: bool = False) -> LongTailData:
-    """Decode a data set's images once, for several trainings, where they fit in memory."""
+    """Decode a data set's images once, for several trainings, where they fit in memory.
+
+    A training of another size decodes the original images anew.
+    """
 
     def decoded(split: Split) -> Split:
-        pixels = Loader(split, image_size=image_size, progress=progress).pixels
-        return split if pixels is None else replace(split, images=pixels)
+        loader = Loader(split, image_size=image_size, progress=progress)
+        if loader.pixels is None or loader.pixels is split.images:
+            return split
+        return replace(split, images=loader.pixels, originals=loader.split.images)
 
-    return replace(data, **{name: decoded(split) for name, split in data.splits.items()})
+    splits = {name: decoded(split) for name, split in data.splits.items()}
+    return replace(data, **splits).from_source(data.source)
 
 
 def not_shown(progress: bool) -> bool | None:

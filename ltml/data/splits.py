@@ -3,7 +3,8 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,11 @@ if TYPE_CHECKING:  # torch takes seconds to import, which checking data need not
 
     from ltml.data.plan import ReadingPlan
 
+# What a checksum of images reads at most: it is made often, and shall cost less than a second.
+_READ = 64  # files, or images of other kinds
+_FIRST_BYTES = 2**18  # of a file
+_HASHED = 2**28  # bytes of a tensor
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
@@ -30,6 +36,7 @@ class Split:
             arrays or tensors; see :mod:`ltml.data.image`.
         labels: ``(N, C)``.
         ids: ``N`` names by which messages and reports call the images.
+        originals: images that ``images`` were made of, where these are decoded or feature maps.
 
     Example:
         >>> labels = LabelMatrix([[1, 0], [1, 1]], ["cat", "dog"])
@@ -41,6 +48,7 @@ class Split:
     images: "Tensor | Sequence[Path | Image]"
     labels: LabelMatrix
     ids: Sequence[str]
+    originals: "Tensor | Sequence[Path | Image] | None" = field(default=None, kw_only=True)
 
     def __post_init__(self):
         sizes = len(self.images), len(self.labels), len(self.ids)
@@ -58,9 +66,10 @@ class Split:
     @property
     def files(self) -> list[str]:
         """Absolute path of each image, ``""`` where it is none; empty for images in memory."""
-        if hasattr(self.images, "dtype"):
+        images = self._originals
+        if hasattr(images, "dtype"):
             return []
-        paths = [p if isinstance(p, str | os.PathLike) else None for p in self.images]
+        paths = [p if isinstance(p, str | os.PathLike) else None for p in images]
         return ["" if p is None else os.path.abspath(p) for p in paths]  # noqa: PTH100 - of text
 
     @property
@@ -74,13 +83,44 @@ class Split:
         )
         return found.hexdigest()
 
+    @property
+    def content(self) -> str:
+        """Short checksum of the images themselves, after what they are: ``files:``, ``pixels:`` (of
+        one tensor) or ``images:``. Of files the sizes of all count, and the first bytes of some; of
+        large tensors, and of other images, some as well."""
+        images, found = self._originals, hashlib.blake2b(digest_size=8)
+        some = range(0, len(images), max(1, -(-len(images) // _READ)))
+        if hasattr(images, "dtype"):
+            kind, step = "pixels", max(1, -(-images.nbytes // _HASHED))
+            flat = np.asarray(images).reshape(len(images), -1)
+            for i in range(0, len(flat), 1024):
+                found.update(np.ascontiguousarray(flat[i : i + 1024, ::step]))
+        elif all(files := self.files):
+            kind = "files"
+            for file in files:
+                with suppress(OSError):  # a missing one is named when it is read
+                    found.update(b"%d " % os.stat(file).st_size)  # noqa: PTH116 - of text
+            for i in some:
+                with suppress(OSError), open(files[i], "rb") as file:  # noqa: PTH123 - of text
+                    found.update(file.read(_FIRST_BYTES))
+        else:
+            kind = "images"
+            for i in some:
+                with suppress(Exception):  # a broken one is named when it is read
+                    found.update(np.ascontiguousarray(images[i]))
+        return f"{kind}:{found.hexdigest()}"
+
+    @property
+    def _originals(self) -> "Tensor | Sequence[Path | Image]":
+        return self.images if self.originals is None else self.originals
+
     def subset(self, index) -> "Split":
         """Select images by integer indices or a mask, in the given order."""
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else index
-        whole = hasattr(self.images, "dtype")
-        images = self.images[index] if whole else [self.images[i] for i in index]
-        return Split(images, self.labels.subset(index), [self.ids[i] for i in index])
+        images, originals = (_taken(each, index) for each in (self.images, self.originals))
+        labels, ids = self.labels.subset(index), [self.ids[i] for i in index]
+        return Split(images, labels, ids, originals=originals)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,6 +133,8 @@ class LongTailData:
         test: split to test on.
         val: split to choose settings on, if there is one.
         plan: how the training table was read, if one was; runs keep it.
+        source: fields of a recipe that loads the same data, set by :func:`ltml.load`; None for
+            data of one's own, which is also what :func:`dataclasses.replace` makes of any.
 
     Raises:
         InputError: if the splits' class names differ, or a split has no label.
@@ -108,6 +150,7 @@ class LongTailData:
     test: Split
     val: Split | None = None
     plan: "ReadingPlan | None" = None
+    source: dict | None = field(default=None, init=False)
 
     def __post_init__(self):
         for name, split in self.splits.items():
@@ -123,6 +166,11 @@ class LongTailData:
                     f"{self.name}: the {name} split has {len(split)} images and no label; "
                     "check the split's name and the class list"
                 )
+
+    def from_source(self, source: dict | None) -> "LongTailData":
+        """Say which fields of a recipe load these data; returns them."""
+        object.__setattr__(self, "source", source)
+        return self
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -142,6 +190,12 @@ class LongTailData:
     def _repr_html_(self) -> str:
         sizes = ", ".join(f"{name} {len(split):,} images" for name, split in self.splits.items())
         return f"<p>{escape(self.name)}: {sizes}</p>" + self.train.labels._repr_html_()
+
+
+def _taken(images, index: np.ndarray):
+    if images is None or hasattr(images, "dtype"):
+        return None if images is None else images[index]
+    return [images[i] for i in index]
 
 
 class Rows(NamedTuple):

@@ -302,8 +302,11 @@ def _finished(folder: Path, recipe: Recipe, data: LongTailData) -> bool:
         _in_full(each, data)
         for each in (Recipe.from_dict(run.recipe), completed(recipe, data.train))
     )
+    # What the data are is seen in themselves, not in what they were called, since runs keep that.
+    named = ("data", "root", "data_options", "train_split", "val_split", "test_split")
+    named = named if "content" in run.config["data"] else ()
     for name, value in wanted.items():
-        if used[name] != value:
+        if name not in named and used[name] != value:
             raise InputError(
                 f"{str(folder)!r} was trained with {name}={used[name]!r}, not {value!r}; "
                 "give another folder, or the same recipe"

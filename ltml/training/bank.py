@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ltml.core.devices import choose_device, free_memory
 from ltml.core.errors import InputError
 from ltml.data.loader import Loader
-from ltml.data.splits import LongTailData, Split
+from ltml.data.splits import LongTailData
 from ltml.runs.recipe import Recipe
 from ltml.runs.run import Run
 from ltml.training.network import make_backbone
 from ltml.training.passes import passed
-from ltml.training.setup import completed
+from ltml.training.setup import completed, told
 
 _MADE_BY = ("backbone", "weights", "image_size", "augment")  # fields of the recipe of a bank
 
@@ -33,12 +33,10 @@ class Bank(LongTailData):
         name, train, test, val: as of :class:`~ltml.LongTailData`.
         backbone: frozen network that made the maps.
         settings: fields of a recipe that describe the backbone, and its values.
-        files: image files of each split by its name, as of :attr:`ltml.Split.files`.
     """
 
     backbone: nn.Module | None = None
     settings: dict = field(default_factory=dict)
-    files: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
     def pooled(self) -> "Bank":
@@ -47,7 +45,7 @@ class Bank(LongTailData):
             name: replace(split, images=_averaged(split.images))
             for name, split in self.splits.items()
         }
-        return replace(self, **means)
+        return replace(self, **means).from_source(self.source)
 
 
 @torch.no_grad()
@@ -88,7 +86,7 @@ def bank(
         torch.Size([115, 1, 256, 3, 3])
     """
     if isinstance(source, Recipe):
-        recipe, where = completed(source, data.train), choose_device(device)
+        recipe, where = completed(told(source, data), data.train), choose_device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)  # of a backbone without weights
             size = recipe.image_size
@@ -111,10 +109,11 @@ def bank(
             std=backbone.std,
             progress=progress,
         )
-        splits[name] = Split(_maps(backbone, loader, name, progress), split.labels, split.ids)
+        maps = _maps(backbone, loader, name, progress)
+        splits[name] = replace(split, images=maps, originals=loader.split.images)
     settings = {name: getattr(recipe, name) for name in _MADE_BY} | {"freeze": -1}
-    files = {name: split.files for name, split in data.splits.items()}
-    return Bank(data.name, **splits, backbone=backbone.cpu(), settings=settings, files=files)
+    made = Bank(data.name, **splits, backbone=backbone.cpu(), settings=settings)
+    return made.from_source(data.source)
 
 
 def as_banked(recipe: Recipe, made: Bank) -> Recipe:

@@ -11,6 +11,7 @@ from ltml import data as datasets
 from ltml.core.devices import autocast
 from ltml.core.errors import InputError
 from ltml.core.labels import GROUPS, LabelMatrix
+from ltml.data.catalog import DATASETS, source_of
 from ltml.data.image import size_of
 from ltml.data.splits import LongTailData, Split
 from ltml.runs.recipe import Recipe, from_fit
@@ -20,28 +21,65 @@ from ltml.training.network import Classifier, own_size
 
 _ACTIVATIONS = 0.625 * 2**30  # bytes that are held for backward at most, on a CPU
 
+_OWN = "own "  # before the name of data that a training was given, in the record of its recipe
+
 
 def load_data(recipe: Recipe) -> LongTailData:
-    """Load the data set that a recipe names, with its held-out validation split."""
+    """Load the data set that a recipe names, with its held-out validation split.
+
+    Raises:
+        InputError: if it cannot be loaded, or the recipe is of data that its training was given.
+    """
+    if recipe.data.startswith(_OWN):
+        raise InputError(
+            f"data {recipe.data!r} were given to the training, and no recipe can load them; give "
+            "them once more, as data="
+        )
+    return held_out(recipe, datasets.load(recipe.data, root=recipe.root, **_options(recipe)))
+
+
+def _options(recipe: Recipe) -> dict:
+    """Options by which a recipe's data set is loaded."""
     options = {name: getattr(recipe, name) for name in ("train_split", "val_split", "test_split")}
     options = {name: value for name, value in options.items() if value is not None}
     options |= recipe.data_options
     if recipe.data == "pictograms" and recipe.image_size is not None:
         options.setdefault("image_size", recipe.image_size)  # drawn at the size that is wanted
-    return held_out(recipe, datasets.load(recipe.data, root=recipe.root, **options))
+    return options
 
 
 def held_out(recipe: Recipe, data: LongTailData) -> LongTailData:
     """Group the classes as the recipe says, and cut its validation split out of the training images
     unless there is one."""
+    made = data.source
     if recipe.groups is not None:
         labels = data.train.labels.grouped(recipe.groups)
         data = replace(data, train=replace(data.train, labels=labels))
-    if not recipe.holdout or data.val is not None:
-        return data
-    from ltml.data.holdout import with_holdout
+        made = made and made | {"groups": recipe.groups}
+    if recipe.holdout and data.val is None:
+        from ltml.data.holdout import with_holdout
 
-    return with_holdout(data, recipe.holdout, seed=recipe.holdout_seed)
+        data = with_holdout(data, recipe.holdout, seed=recipe.holdout_seed)
+        made = made and made | {"holdout": recipe.holdout, "holdout_seed": recipe.holdout_seed}
+    return data.from_source(made)
+
+
+def told(recipe: Recipe, data: LongTailData) -> Recipe:
+    """Have a recipe say what the data are that its training is given, in place of what it named.
+
+    Data of one's own, which no recipe can load, are called so.
+    """
+    cut = {"holdout": 0.0} if data.val is not None else {}
+    if data.source is None:
+        name = data.name if recipe.data in (*DATASETS, "auto") else recipe.data
+        blank = {"root": None, "train_split": None, "val_split": None, "test_split": None}
+        return replace(recipe, data=_OWN + name.removeprefix(_OWN), data_options={}, **blank, **cut)
+    made, named = data.source, None
+    if recipe.data in (made["data"], "auto"):
+        named = source_of(made["data"], recipe.root, _options(recipe))
+    if named is not None and named.items() <= made.items():  # the recipe's own spelling stays
+        made = {key: value for key, value in made.items() if key not in named}
+    return replace(recipe, **cut | made)
 
 
 def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
@@ -56,11 +94,17 @@ def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
         recipe = Recipe.from_dict(run.recipe)
         data = load_data(recipe) if data is None else held_out(recipe, data)
     given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
-    digest = (run.config["data"].get("digest") or {}).get("train")
+    before = run.config["data"]
+    digest = (before.get("digest") or {}).get("train")
     other = digest not in (None, data.train.digest)
     if other or given != run.classes.set_index("class")["count"].to_dict():
         raise InputError(
             f"data {data.name!r} are not those of run {run.name!r}; give what it was trained on"
+        )
+    if (why := _other_images(before, described(data))) is not None:
+        raise InputError(
+            f"data {data.name!r} are no longer those of run {run.name!r}: {why}; give what it was "
+            "trained on"
         )
     return data
 
@@ -69,6 +113,7 @@ def described(data: LongTailData) -> dict:
     """What ``config.json`` says of a data set, beside what a recorder knows of it."""
     out = {"test_images": len(data.test), **counts_of(data.test.labels, "test_")}
     out["digest"] = {name: split.digest for name, split in data.splits.items()}
+    out["content"] = {name: split.content for name, split in data.splits.items()}
     return out if data.plan is None else out | {"plan": data.plan.as_dict()}
 
 
@@ -77,13 +122,25 @@ def differs(before: dict, now: dict) -> str | None:
 
     What one of them does not say, such as the digests of a run of before 0.6, is not compared.
     """
-    for name in [name for name in now if name in before and name not in ("name", "plan", "digest")]:
+    apart = ("name", "plan", "digest", "content")
+    for name in [name for name in now if name in before and name not in apart]:
         if before[name] != now[name]:
             return f"other {name.replace('_', ' ')}"
     ours, theirs = before.get("digest") or now["digest"], now["digest"]
     for split in sorted(ours.keys() | theirs.keys()):
         if ours.get(split) != theirs.get(split):
             return f"other images or labels in the {split} split"
+    return _other_images(before, now)
+
+
+def _other_images(before: dict, now: dict) -> str | None:
+    """Say in which split images were replaced under the same names and labels, if in one."""
+    for split, digest in now["digest"].items():
+        then, content = (each.get("content", {}).get(split, "") for each in (before, now))
+        alike = then.partition(":")[0] == content.partition(":")[0]
+        same = (before.get("digest") or {}).get(split) == digest
+        if same and alike and then != content:
+            return f"images in the {split} split were replaced, under the same names and labels"
     return None
 
 
@@ -113,7 +170,7 @@ def completed(recipe: Recipe, train: Split) -> Recipe:
     fill = {
         "image_size": size,
         "warmup": min(50, steps_of(recipe, train) // 2),
-        "augment": "shift" if drawn and recipe.data == "pictograms" else "light",
+        "augment": "shift" if drawn and recipe.data.removeprefix(_OWN) == "pictograms" else "light",
         "lr": 1e-2 if small else 5e-3,
         "backbone_lr": 0.2 if recipe.weights else 1.0,
         "freeze_norm": recipe.weights is not None,

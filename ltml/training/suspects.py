@@ -168,14 +168,12 @@ def suspects(
     train = data if isinstance(data, Split) else data.train
     if isinstance(data, Bank):
         features = torch.cat([part.float().mean((3, 4)) for part in train.images.split(512)])
-        files = data.files.get("train", [])
     else:
         settings = {"backbone": backbone, "weights": weights, "image_size": image_size}
         features = _features(train, Recipe(**settings, device=device), progress)
-        files = train.files
     score = left_out(features, train.labels.dense(), shrinkage=shrinkage)
     given = train.labels.dense().float().numpy()
-    ids, files = tuple(map(str, train.ids)), tuple(files or [""] * len(train))
+    ids, files = tuple(map(str, train.ids)), tuple(train.files or [""] * len(train))
     return Suspects(ids, files, train.labels.class_names, given, score, suspicion(given, score))
 
 
@@ -247,7 +245,11 @@ def suspicion(given: np.ndarray, score: np.ndarray) -> np.ndarray:
 def _features(split: Split, recipe: Recipe, progress: bool) -> Tensor:
     """Average-pooled features ``(N, V, D)`` of every image and of its mirror image."""
     size, recipe = recipe.image_size, completed(replace(recipe, augment="light"), split)
-    backbone = make_backbone(recipe.backbone, weights=recipe.weights, image_size=recipe.image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)  # of a backbone without weights
+        backbone = make_backbone(
+            recipe.backbone, weights=recipe.weights, image_size=recipe.image_size
+        )
     backbone = backbone.to(choose_device(recipe.device), memory_format=torch.channels_last)
     loader = Loader(
         split,

@@ -55,6 +55,7 @@ from ltml.training.setup import (
     micro_batch_of,
     passes_of,
     steps_of,
+    told,
     training_labels,
 )
 
@@ -83,9 +84,9 @@ def fit(
     Args:
         recipe: recipe of the training.
         out: folder to write; default: a new one under ``runs/``.
-        data: a data set that is loaded already (``recipe.data`` then only names it); or a bank,
-            whose backbone, weights, image size and augmentation then are the recipe's, which must
-            leave them out or name the same.
+        data: a data set that is loaded already, which the run's recipe then names in place of
+            ``recipe.data``, root, options and splits; or a bank, whose backbone, weights, image
+            size and augmentation then are the recipe's, which must leave them out or name the same.
         overwrite: whether to replace the run that ``out`` holds; files that ltml did not write are
             kept.
         progress: whether to show progress bars.
@@ -110,10 +111,11 @@ def fit(
         [2]
     """
     recipe.check()
+    recipe = recipe if data is None else told(recipe, data)
     ranks = Ranks.join(recipe.device)
     if out is None:
         how = f"{recipe.sampler}-{recipe.loss}" if recipe.steps != 0 else recipe.backbone
-        stem = f"{recipe.data}-{how.replace('/', '-')}-seed{recipe.seed}"
+        stem = f"{recipe.data}-{how}-seed{recipe.seed}".replace("/", "-").replace(" ", "-")
         names = (Path("runs") / (stem + (f"-{n}" if n > 1 else "")) for n in count(1))
         out = ranks.broadcast(next(name for name in names if not name.exists()))
     out = Path(out)
@@ -226,16 +228,9 @@ def resume(
 
 def _copies(recipe: Recipe, data: LongTailData, ranks: Ranks) -> list[leaks.Leak]:
     """Images in two splits, said, or refused, before anything is decoded."""
-    found = leaks.find_copies(_files(data))
+    found = leaks.find_copies({name: split.files for name, split in data.splits.items()})
     leaks.report(data, found, allow=recipe.allow_leaks, say=ranks.is_main)
     return found
-
-
-def _files(data: LongTailData) -> dict[str, list[str]]:
-    """Image files of each split."""
-    if isinstance(data, Bank):
-        return data.files
-    return {name: split.files for name, split in data.splits.items()}
 
 
 def _frozen(recipe: Recipe, data: LongTailData, progress: bool) -> tuple[Recipe, LongTailData]:
@@ -355,10 +350,7 @@ class Training:
         leaks.report(data, found, allow=recipe.allow_leaks, say=ranks.is_main)
         if copies or found:
             self.recorder.summary["leaks"] = leaks.summary([*copies, *found])
-        files = _files(self.bank or data)
-        self.recorder.images = {
-            name: (split.ids, files.get(name, [])) for name, split in data.splits.items()
-        }
+        self.recorder.images = {n: (split.ids, split.files) for n, split in data.splits.items()}
         self.divergence = Divergence(data.class_names, self.device)
         self.step, self.best, self.kept = 0, -math.inf, {}  # kept: weights of the best epoch
         self.random: list[list[Tensor]] = []  # states of torch's own generators, of each rank
