@@ -57,7 +57,7 @@ def calibration():
 def heights(ax, marker):
     """Heights of the points drawn with a marker, on all axes."""
     lines = [x for x in ax.lines if x.get_marker() == marker and len(x.get_xdata())]
-    return np.concatenate([line.get_ydata() for line in lines])
+    return np.concatenate([line.get_ydata() for line in lines]).astype(float)
 
 
 def title(ax):
@@ -207,7 +207,7 @@ def test_dots_of_an_ablation_have_deviations(table):
     order = by.mean()["mAP"].sort_values().index
     assert ax.get_yticklabels()[-1].get_text() == " · ".join(order[-1])
     (tail,) = [x for x in ax.lines if x.get_marker() == "o"]
-    assert np.allclose(tail.get_xdata(), by.mean()["tail"][order])
+    assert np.allclose(tail.get_xdata().astype(float), by.mean()["tail"][order])
     ends = np.array(ax.collections[-1].get_segments())[:, :, 0]
     assert np.allclose(np.ptp(ends, axis=1), 2 * by.std()["tail"][order])
 
@@ -244,7 +244,7 @@ def test_diversity_has_standard_errors(record):
     frame = frames.diversity(record, split="train", size=4)
     _, ax = plots.feature_diversity(record, split="train", size=4)
     points, _, (bars,) = ax.containers[0].lines
-    assert np.allclose(points.get_ydata(), frame.value)
+    assert np.allclose(points.get_ydata().astype(float), frame.value)
     wanted = frame.error[frame.error.notna()]
     found = [np.ptp(bar[:, 1]) / 2 for bar in bars.get_segments()]
     assert np.allclose([x for x in found if np.isfinite(x)], wanted)

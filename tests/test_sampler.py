@@ -380,6 +380,40 @@ def test_states_under_accelerate_count_what_was_trained_on(make, processes):
     assert plain == list(range(9, 17))
 
 
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("skipped", [0, 2])
+def test_accelerate_and_a_sampler_do_not_both_shard(make, split, world_size, skipped):
+    data_loader = pytest.importorskip("accelerate.data_loader")
+    sampler = make(world_size=world_size)
+    loader = data_loader.prepare_data_loader(
+        DataLoader(torch.arange(60), batch_sampler=sampler),
+        num_processes=2,
+        process_index=0,
+        put_on_device=False,
+        split_batches=split,
+    )
+    loader = data_loader.skip_first_batches(loader, skipped) if skipped else loader
+    if world_size == 1:
+        assert len(list(loader)) > 0
+    else:
+        with pytest.raises(InputError, match=r"world_size=.*leave rank and world_size out"):
+            next(iter(loader))
+    alone = data_loader.prepare_data_loader(
+        DataLoader(torch.arange(60), batch_sampler=sampler), num_processes=1, put_on_device=False
+    )
+    assert len(list(alone)) > 0
+    assert len(list(DataLoader(torch.arange(60), batch_sampler=sampler))) > 0
+
+
+def test_a_loader_that_dispatches_shards_too(make, monkeypatch):
+    data_loader = pytest.importorskip("accelerate.data_loader")
+    loader = data_loader.DataLoaderDispatcher(torch.arange(60), batch_sampler=make(world_size=2))
+    monkeypatch.setitem(loader.state._shared_state, "num_processes", 2)
+    with pytest.raises(InputError, match="leave rank and world_size out"):
+        next(iter(loader))
+
+
 def test_a_position_is_a_whole_number(make):
     for wrong in (-1, 2.5, "next"):
         with pytest.raises(InputError, match="epoch"):

@@ -136,6 +136,12 @@ class Sampler(ABC):
         return self.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.world_size > 1 and self._sharded_by() > 1:
+            raise InputError(
+                f"accelerate shards the batches of its loaders, and this sampler, of "
+                f"world_size={self.world_size}, those of its own: most images would never be "
+                "seen; leave rank and world_size out, and batch_size is that of one process"
+            )
         self.batch = self._start()
         self._begun = self.batch // self.num_batches
         for batch in range(self.batch, (self._begun + 1) * self.num_batches):
@@ -188,16 +194,36 @@ class Sampler(ABC):
 
     def _fetched_ahead(self) -> int:
         """Batches that an iteration of accelerate's loader holds beyond the one in use."""
-        if "accelerate" not in sys.modules or self._begun is None:
+        around = self._around()
+        if around is None or self._begun is None or around[0].end_of_dataloader:
             return 0
+        shards = [s for s in around if hasattr(s, "split_batches") and not s.split_batches]
+        return shards[0].num_processes if shards else 1  # one batch for every process
+
+    def _around(self) -> list | None:
+        """accelerate's loader, if it is in use and one of this sampler, and what lies between."""
+        if "accelerate" not in sys.modules:
+            return None
         from accelerate.state import GradientState
 
-        loader = GradientState().active_dataloader
-        batches = getattr(loader, "batch_sampler", None)
-        shards = getattr(batches, "batch_sampler", None) is self  # one batch for every process
-        if not (shards or batches is self) or GradientState().end_of_dataloader:
-            return 0
-        return batches.num_processes if shards and not batches.split_batches else 1
+        part, found = GradientState().active_dataloader, []
+        while part is not None and part is not self:
+            found.append(part)
+            part = getattr(part, "batch_sampler", None)
+        return None if part is None else found
+
+    def _sharded_by(self) -> int:
+        """Number of processes among which accelerate deals out the batches of this iteration."""
+        # By who calls: a loop that was left early leaves accelerate's loader in use for ever.
+        frame, found = sys._getframe() if "accelerate" in sys.modules else None, 1
+        while frame is not None:
+            caller = frame.f_locals.get("self")
+            if type(caller).__name__ == "BatchSamplerShard":
+                found = max(found, caller.num_processes)
+            elif type(caller).__name__ == "DataLoaderDispatcher":  # one process reads for all
+                found = max(found, caller.state.num_processes)
+            frame = frame.f_back
+        return found
 
     def load_state_dict(self, state: dict) -> None:
         """Go to a position in the same sequence of batches; the number of ranks may differ.

@@ -413,13 +413,11 @@ class _Folder:
                 )
             if plan.split is None:
                 return None
-        codes, distinct = pd.factorize(frame.columns[plan.split].array, use_na_sentinel=False)
+        codes, distinct = pd.factorize(frame.columns[plan.split], use_na_sentinel=False)
         words = ["" if word is None or word != word else str(word) for word in distinct]
         kind_of = self._meaning_of_splits(plan.split, words)
         row_kinds = np.array([kind_of.get(word) or "" for word in words], dtype=object)[codes]
-        images, _ = pd.factorize(
-            pd.Series(frame.columns[plan.image].array).map(_normal).array
-        )  # fmt: skip
+        images, _ = pd.factorize(pd.Series(frame.columns[plan.image].array).map(_normal))
         kinds = np.full(len(table.images), "", dtype=object)
         kinds[images[::-1]] = row_kinds[::-1]
         differ = np.unique(images[kinds[images] != row_kinds])

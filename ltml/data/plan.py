@@ -336,7 +336,7 @@ class Column:
 
     def __init__(self, name: str, cells: pd.Series):
         self.name, self.plain = name, plain(name)
-        self.codes, distinct = pd.factorize(cells.array, use_na_sentinel=False)
+        self.codes, distinct = pd.factorize(cells, use_na_sentinel=False)
         self.cells = ["" if cell is None or cell != cell else str(cell) for cell in distinct]
 
     @cached_property
