@@ -4,8 +4,8 @@ import importlib.util
 import math
 import re
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -243,13 +243,24 @@ def from_timm(
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leave initial values out, which take most of the time that building on the meta device
-    does."""
+    """Leave out initial values, most of the work of building on the meta device; and keep numbers
+    that sizes are computed from (of a RegNet) off it."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
         if func.__name__ in ("normal_", "uniform_", "fill_", "zero_", "kaiming_uniform_"):
             return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+        if func in (torch.arange, torch.tensor):
+            kwargs = {"device": "cpu", **kwargs}
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Build networks without memory for their weights, and in a fraction of the time."""
+    with torch.device("meta"), _Unfilled(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _better(name: str, entries: dict[str, Tensor]) -> str | None:
@@ -267,8 +278,7 @@ def _better(name: str, entries: dict[str, Tensor]) -> str | None:
         if (kind := re.match("[a-z]*", other)[0]) in unlike:
             continue
         try:
-            with torch.device("meta"), _Unfilled(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with shapes_alone():
                 if timms:
                     whole = timm.create_model(other.removeprefix("timm/"), num_classes=0)
                 else:
