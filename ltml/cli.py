@@ -98,13 +98,13 @@ def train(
     """Train one model and write its run.
 
     Args:
-        settings: what to train and how.
+        settings: recipe of the training.
         recipe: name of a recipe to start from, such as voc-lt-resnet50; other options change it.
         out: folder to write; default: a new one under runs/.
         resume: go on with the interrupted training in this folder, by the recipe it began with.
         overwrite: replace the run that the folder holds.
-        log: also write each epoch to tensorboard, wandb or mlflow.
-        tables: how tables are read, of --data folder.
+        log: name of a log that each epoch is written to as well: tensorboard, wandb or mlflow.
+        tables: options of reading tables, of --data folder.
         quiet: no progress bars.
     """
     from ltml import fit, record_features
@@ -204,7 +204,7 @@ def probe(
         engine: torch, or openvino, which is faster on CPUs.
         out: folder to write; default: a new one under runs/.
         overwrite: replace the run that the folder holds.
-        tables: how tables are read.
+        tables: options of reading tables.
         device: auto (cuda, else mps, else cpu), or a torch device.
         quiet: no progress bars.
     """
@@ -252,8 +252,7 @@ def predict(
     Args:
         run: folder of the run.
         images: image files, or folders of them.
-        csv: also write labels and all probabilities to this file, a row per image, a column per
-            class.
+        csv: file for labels and all probabilities, a row per image, a column per class.
         top: classes to print for each image, most probable first; labels are marked by *.
         thresholds: probability from which a class is a label; default: each class's own, which the
             run chose when it ended, or 0.5.
@@ -306,8 +305,8 @@ def evaluate(
         root: folder that the table's images are relative to; default: the table's own.
         thresholds: probability from which a class is predicted; default: each class's own, which
             the run chose when it ended, or 0.5.
-        csv: also write the row of each class to this file, as fractions.
-        separator: what separates the labels in the table, or none for one label per image;
+        csv: file for the row of each class, as fractions.
+        separator: text between the labels in the table, or none for one label per image;
             default: found from the whole file.
         device: auto (cuda, else mps, else cpu), or a torch device.
         quiet: no progress bar.
@@ -358,13 +357,13 @@ def suspects(
         weights: a local file with its weights, or a name of weights to download.
         image_size: side of the square input in pixels; default: what suits images and backbone.
         train_split: split to look at; default: the data set's own.
-        csv: also write image, class, given, score and suspicion of every label to this file.
-        page: also write a page of photos to this file, to tick what is wrong.
+        csv: file for image, class, given, score and suspicion of every label.
+        page: file for a page of photos, to tick what is wrong.
         top: labels of each kind to print.
         shown: labels of each kind on the page.
         apply: corrected rows, as the page saves them; nothing is ranked then.
         out: corrected copy of the table to write, with --apply.
-        separator: what separates the labels in the table, or none for one label per image;
+        separator: text between the labels in the table, or none for one label per image;
             default: found from the whole file.
         device: auto (cuda, else mps, else cpu), or a torch device.
         quiet: no progress bars.
@@ -428,8 +427,8 @@ def compare(
 
     Args:
         runs: folders of runs, or folders that hold them.
-        csv: also write the table to this file.
-        figure: also draw the groups' mAP to this file (.pdf, .svg or .png by its ending; without
+        csv: file for the table.
+        figure: file for a figure of the groups' mAP (.pdf, .svg or .png by its ending; without
             one, .svg and .png).
         latex: print a table for LaTeX instead (booktabs): means and deviations over seeds, the
             best in bold.
@@ -614,7 +613,7 @@ def audit(
     Args:
         where: folder of a data set, or a table of labels.
         labels: a table of labels, instead of a data set.
-        tables: how it is read, or the tables of a folder.
+        tables: options of reading it, or the tables of a folder.
         data: name of the data set; default: the layout that the folder has, or pictograms.
         data_options: options of the data set, such as missing=skip.
         root: folder of the data set.
@@ -622,7 +621,7 @@ def audit(
         test_split: its test split, which is read as well; default: the data set's own.
         sampler: uniform, class-aware, group or group-late.
         sampler_options: options of the sampler, such as ridge=0.1 uniform=0.3 (group).
-        draws: also make this many draws and count what they hold.
+        draws: number of draws that are made as well, to count what they hold.
         json: print JSON.
     """
     from ltml.core.options import build, choose
@@ -705,11 +704,11 @@ def check(
         data: name of the data set, or voc-lt or coco-lt, which are compared with the published
             counts; default: the layout that is found.
         data_options: options of the data set, such as missing=skip.
-        tables: how tables are read.
+        tables: options of reading tables.
         train_split: split to train on; default: the data set's own.
         val_split: split to validate on; default: none.
         test_split: split to test on; default: the data set's own.
-        decode: also decode every image of a benchmark, which finds damaged ones.
+        decode: whether to decode every image of a benchmark as well, which finds damaged ones.
         full: name everything that is missing or wrong in a benchmark, not the first ten of a kind.
         quiet: no progress bars.
     """
@@ -732,8 +731,8 @@ def draw(runs: list[Run], out: Path, *, overwrite: bool = True) -> Path:
     """Write the figures of the runs into a folder, which is returned.
 
     Args:
-        runs: to draw.
-        out: the folder; by default that of a run, where all is ltml's own.
+        runs: runs to draw.
+        out: folder of the figures; by default that of a run, where all is ltml's own.
         overwrite: replace figures that ltml did not write.
     """
     import matplotlib

@@ -32,10 +32,10 @@ def expect(
     """Say what an exercise expects.
 
     Args:
-        name: of the exercise, such as ``"02-1"``.
+        name: name of the exercise, such as ``"02-1"``.
         answer: number, text, truth value, set, or a nested list, array or tensor of them.
-        hint: what to think of, where an answer is wrong and no mistake that was foreseen.
-        about: whether two significant digits are all that is asked for.
+        hint: thing to think of, where an answer is wrong and no mistake that was foreseen.
+        about: whether two significant digits suffice.
         rel: largest deviation of a number, relative to the largest expected one.
         mistakes: reply -> the wrong answer that it is for.
     """
@@ -56,7 +56,7 @@ def check(name: str, answer) -> bool:
     it does not, the reply asks for more.
 
     Args:
-        name: of the exercise.
+        name: name of the exercise.
         answer: the answer; ``...`` stands for none yet.
 
     Returns:

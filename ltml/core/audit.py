@@ -93,7 +93,7 @@ def audit(sampler, draws: int = 0) -> Audit:
 
     Args:
         sampler: any of :mod:`ltml.core.sampler`.
-        draws: also sample this many images (rounded up to whole batches) and count their classes.
+        draws: number of images to sample (rounded up to whole batches), to count their classes.
             The position of the sampler does not move.
 
     Example:

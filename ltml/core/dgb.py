@@ -45,12 +45,12 @@ class DynamicGradientBalancing(MultiLabelLoss):
 
     Args:
         num_classes: number of classes ``C``.
-        strength: how far to equalise, from 0 (not at all) to 1 (fully).
-        momentum: of the moving averages, in [0, 1): 0.99 averages about 100 batches.
+        strength: degree of equalisation, from 0 (none) to 1 (full).
+        momentum: momentum of the moving averages, in [0, 1): 0.99 averages about 100 batches.
         max_weight: clip bound :math:`m`, at least 1.
         base: loss to balance, by its own gradient: ``"bce"`` (:math:`p - y`), ``"focal"`` (gamma 2)
             or ``"asl"`` (gamma 4 and 0, clip 0.05).
-        reduction: as of :class:`~ltml.core.elementwise.MultiLabelLoss`.
+        reduction: mean, sum or none; see :class:`~ltml.core.elementwise.MultiLabelLoss`.
 
     Raises:
         InputError: if an option is out of range.

@@ -23,7 +23,7 @@ class _Alike(NamedTuple):
 
     Args:
         classes: ``(K,)`` their numbers.
-        count: of these rows.
+        count: number of these rows.
         known: ``(M,)`` bool: which of the kept images are among them.
     """
 
@@ -74,7 +74,7 @@ class SharedCovariance:
         num_classes: ``C``.
         dim: ``D``.
         normalize: scale every feature to length 1; False fits a layer that is fed plain features.
-        device: where the sums are kept; it must have float64 (MPS has none).
+        device: device of the sums; it must have float64 (MPS has none).
 
     References:
         | Regularized Discriminant Analysis (Friedman, JASA 1989),
@@ -282,7 +282,7 @@ class SharedCovariance:
         """Predict by a regression of each class on the rows where it is known.
 
         Args:
-            groups: of classes.
+            groups: groups of classes.
             x: ``(B, V, D)`` rows.
             y: ``(B, C)``, 0 where unknown.
             known: ``(B, C)`` bool; None: all.

@@ -122,7 +122,7 @@ def read_matrix(Y, name: str = "Y") -> tuple[csr_array, EntrySet | None]:
 
     Args:
         Y: ``(N, C)`` of 0, 1 and blanks: array, tensor, frame, nested list, or sparse matrix.
-        name: what messages call it.
+        name: name of the matrix in messages.
 
     Raises:
         InputError: if it is no matrix, or naming an entry that is neither 0, 1 nor blank.

@@ -77,7 +77,7 @@ def read_json(path: str | Path, *, limit: int | None = _MAX_BYTES, drop: Collect
 
     Args:
         path: the file.
-        limit: as for :func:`read_text`.
+        limit: largest number of bytes; see :func:`read_text`.
         drop: keys to leave out of every object as it is parsed, to save memory.
 
     Raises:
@@ -140,7 +140,7 @@ def check_class_names(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     """Return class names that can stand in a table, a plot and a message.
 
     Args:
-        names: at least one, distinct, not blank, of one line.
+        names: class names: at least one, distinct, not blank, of one line.
         where: the file or argument they came from, to begin the message with.
 
     Raises:

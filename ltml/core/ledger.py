@@ -65,7 +65,7 @@ class GradientLedger:
 
     Args:
         num_classes: ``C``.
-        device: where logits and weights live.
+        device: device of logits and weights.
         interference: whether to record :math:`M`.
 
     References:
@@ -98,7 +98,7 @@ class GradientLedger:
             logits: ``(B, C)``, part of the graph that the loss will be computed from.
             targets: ``(B, C)`` in [0, 1]; a soft target splits its gradient between both sums, and
                 one that is NaN, unknown, belongs to neither.
-            scale: what multiplies the loss before ``backward``, to be divided out: a number or a
+            scale: factor of the loss before ``backward``, to be divided out: a number or a
                 :class:`torch.amp.GradScaler`. Steps that overflow, which it skips, are left out.
             weight: ``(C, D)`` of the classifier, for interference; default: the watched one.
 
@@ -133,7 +133,7 @@ class GradientLedger:
 
         Args:
             weight: ``(C, D)`` parameter, watched until :meth:`close`.
-            scale: as in :meth:`watch`.
+            scale: factor of the loss; see :meth:`watch`.
         """
         if weight.ndim != 2 or len(weight) != self.num_classes:
             raise InputError(f"weight {tuple(weight.shape)} must be ({self.num_classes}, D)")

@@ -85,7 +85,8 @@ class ClassBalancedLoss(MultiLabelLoss):
     Args:
         counts: ``(C,)`` images of each class, taken as at least 1.
         num_images: number of images ``N``.
-        beta: in [0, 1): 0 weights all classes alike; towards 1, by inverse frequency.
+        beta: base of the effective number, in [0, 1): 0 weights all classes alike; towards 1, by
+            inverse frequency.
 
     Raises:
         InputError: if an option is out of range.
@@ -191,8 +192,9 @@ class DistributionBalancedLoss(MultiLabelLoss):
     Args:
         counts: ``(C,)`` images of each class; the number with and without it is taken as >= 1.
         num_images: number of images ``N``.
-        alpha, beta, mu: of the smooth weights; the paper uses mu 0.3 on VOC-LT, 0.2 on COCO-LT.
-        kappa: how far the prior shifts the logits.
+        alpha, beta, mu: shape of the smooth weights; in the paper mu is 0.3 on VOC-LT, 0.2 on
+            COCO-LT.
+        kappa: scale of the shift of the logits by the prior.
         lam: :math:`\lambda`, tolerance of negatives: 5 on VOC-LT, 2 on COCO-LT.
 
     Raises:
@@ -249,7 +251,7 @@ class EQLv2(MultiLabelLoss):
 
     Args:
         num_classes: number of classes ``C``.
-        alpha, gamma, mu: of the weights, as in the paper.
+        alpha, gamma, mu: shape of the weights, as in the paper.
 
     References:
         | Equalization Loss v2: A New Gradient Balance Approach for Long-tailed Object Detection

@@ -32,7 +32,7 @@ class Bounds:
     """Interval that a number lies in, for an annotation.
 
     Args:
-        interval: as mathematicians write it, such as ``"[0, 1)"``; ``inf`` for no bound.
+        interval: text of the interval, such as ``"[0, 1)"``; ``inf`` for no bound.
 
     Example:
         >>> 1.0 in Bounds("[0, 1)"), 0 in Bounds("[0, 1)"), Bounds("(0, inf)").of("lr")
@@ -69,10 +69,10 @@ def fitted(name: str, value, kind, *, where: str = ""):
     """Return a value as the type that is wanted of it.
 
     Args:
-        name: what messages call it.
-        value: as the user gave it.
+        name: name of the value in messages.
+        value: value as the user gave it.
         kind: annotation; one that this module does not know takes any value.
-        where: what messages begin with, such as ``"loss 'dgb': "``.
+        where: beginning of messages, such as ``"loss 'dgb': "``.
 
     Raises:
         InputError: naming the value and what to give, if it is of another type or out of range.
@@ -250,7 +250,7 @@ def check_options(part: Callable, what: str, options: Mapping[str, object], *giv
 
     Args:
         part: class or function. Its keyword-only parameters are its options.
-        what: how messages call it, such as ``"loss 'db'"``.
+        what: name of the part in messages, such as ``"loss 'db'"``.
         options: name -> value, from the user.
         given: names that are the caller's to give, so no options.
 
@@ -269,7 +269,7 @@ def build(part: Callable, what: str, options: Mapping[str, object], **given):
 
     Args:
         part: class or function. Its keyword-only parameters are its options.
-        what: how messages call it, such as ``"loss 'db'"``.
+        what: name of the part in messages, such as ``"loss 'db'"``.
         options: name -> value, from the user.
         given: name -> value, from the caller; only what the part takes is passed.
 

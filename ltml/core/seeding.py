@@ -17,8 +17,8 @@ def generator(
     Args:
         seed: seed of the whole training.
         stream: name of what is drawn, for example ``"augment"``; streams are independent.
-        step: how many draws of this stream came before.
-        device: where the draws will be made; other devices draw other numbers.
+        step: number of draws of this stream that came before.
+        device: device of the draws; other devices draw other numbers.
 
     Example:
         >>> torch.rand(2, generator=generator(0, "augment", 7)).equal(

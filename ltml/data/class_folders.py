@@ -47,7 +47,7 @@ def load(tree: Tree, *, separator: str | None = None) -> Reading:
 
     Args:
         tree: the root.
-        separator: what joins the labels in the name of a folder, such as ``"_"`` in
+        separator: text between the labels in the name of a folder, such as ``"_"`` in
             ``blue_dress``, or ``"none"`` if each name is one class. Default: found from the names.
 
     Raises:

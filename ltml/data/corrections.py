@@ -31,7 +31,7 @@ class Form:
             ``"columns"``: a column of 0 and 1 for each class.
         image: column of the images.
         label: column of the labels; for ``"columns"`` -1.
-        mark: what stands between the labels of a cell, or ``"json"`` or ``"python"`` for lists.
+        mark: text between the labels of a cell, or ``"json"`` or ``"python"`` for lists.
         words: ``C`` words for the classes: names or indices; for ``"columns"`` their columns.
     """
 
@@ -57,8 +57,8 @@ class LabelTable:
 
     Args:
         path: a CSV file, as :func:`ltml.data.folder.read_label_csv` reads it.
-        class_names: as for that.
-        separator: as for that.
+        class_names: names of the classes, as for that.
+        separator: text between labels, as for that.
 
     Raises:
         InputError: if it cannot be read, or its form is another than these can be written in.

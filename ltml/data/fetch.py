@@ -346,7 +346,7 @@ def check(
     Args:
         data: voc-lt or coco-lt.
         root: folder of the data.
-        decode: also decode every image, which finds damaged ones and takes a minute.
+        decode: whether to decode every image, which finds damaged ones and takes a minute.
         full: name everything that is missing or wrong, not the first ten of each kind.
         quiet: no progress bars.
     """

@@ -132,10 +132,10 @@ class Finder:
         """Return the file of every name.
 
         Args:
-            names: what the images are called.
+            names: names of the images, as written.
             near: the table's own folder, whose files are preferred.
             split: name of the split, for the pattern, and for folders that name its kind.
-            place: what messages call the row of a name, such as ``"train.csv, line 3"``.
+            place: name of a name's row in messages, such as ``"train.csv, line 3"``.
 
         Raises:
             InputError: saying what is there, if a name fits no file; both files, if it fits two;

@@ -83,14 +83,14 @@ def load(
         split_column: column of the split.
         reader_column: column of who annotated the row.
         ignore: columns to leave out.
-        separator: what separates the labels of a cell; see
+        separator: text between the labels of a cell; see
             :func:`ltml.data.folder.read_label_csv`.
-        values: what values mean, such as ``{"-1": "unknown", "blank": 0}``.
+        values: meanings of values, such as ``{"-1": "unknown", "blank": 0}``.
         negative_class: class that means none of the others.
         readers: ``"any"``, ``"majority"`` or ``"agree"``.
         image_pattern: path of the image called ``{}``.
         join: more tables, whose columns are added by the columns that they have in common.
-        plan: how tables are read, from ``data.plan`` of an earlier reading, perhaps changed.
+        plan: plan of reading tables, from ``data.plan`` of an earlier reading, perhaps changed.
 
     Raises:
         InputError: naming the file and line, if anything is missing, broken or in doubt.
@@ -648,7 +648,7 @@ def read_label_csv(
             (``.xlsx``), Parquet, or a JSON object per line (``.jsonl``).
         class_names: names in column order. Default: the names found, sorted, or in the order of
             their columns; for indices ``"class 0"`` up to the largest found.
-        separator: what separates the labels of a cell, such as ``";"`` or ``" "``; ``"none"`` if
+        separator: text between the labels of a cell, such as ``";"`` or ``" "``; ``"none"`` if
             each cell is one label, ``"lists"`` or ``"vectors"``. Default: found from the file.
         reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``image_column``.
 

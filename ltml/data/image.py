@@ -45,8 +45,8 @@ def read_image(source, name: str | None = None) -> Image.Image:
     """Read an image of any kind, by the rule above.
 
     Args:
-        source: what holds the image.
-        name: what messages call it. Default: its path, or what it is.
+        source: image in any form of this module.
+        name: name of the image in messages. Default: its path, or its type.
 
     Returns:
         a PIL image, RGB, of the image's own size.

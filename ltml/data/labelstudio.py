@@ -75,8 +75,8 @@ def load(
         tree: folder with the export, and the images under it by their own or their uploaded names.
         control: name of the labelling tag whose labels are read, or several, separated by commas.
             Default: the only one.
-        merge: where several annotators' labels of an image differ, ``"any"`` takes those that one
-            gave, ``"all"`` those that all gave, ``"unknown"`` leaves the others unknown.
+        merge: rule where several annotators' labels of an image differ: ``"any"`` takes those that
+            one gave, ``"all"`` those that all gave, ``"unknown"`` leaves the others unknown.
 
     Raises:
         InputError: naming the file and task, if anything is missing or may be read in two ways.

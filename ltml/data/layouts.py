@@ -38,11 +38,11 @@ class Part:
         source: file or folder that messages name.
         images: ``N`` images as written.
         labels: class names of each image.
-        where: what messages call each image's entry.
+        where: name of each image's entry in messages.
         known: class names that were verified on each image. Default: all.
         unknown: class names that are unknown on each image. Default: none.
-        folders: where the images are looked for first.
-        ids: how reports call the images. Default: as written.
+        folders: folders in which the images are looked for first.
+        ids: names of the images in reports. Default: as written.
         also: other names of the images, for those not found by the first.
         classes: class names in column order, where the split's own file lists them.
     """
@@ -76,7 +76,7 @@ class Tree:
     """What lies under a folder: its files, and how many images each folder has.
 
     Args:
-        root: the folder.
+        root: folder of the data.
 
     Attributes:
         files: paths relative to the root, down to three folders, sorted.
@@ -251,7 +251,7 @@ def layout(name: str) -> Callable:
     The loader has the options of the function and those of :func:`assemble`.
 
     Args:
-        name: what reports call the data set.
+        name: name of the data set in reports.
     """
     common = [p for p in signature(assemble).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
@@ -289,8 +289,8 @@ def assemble(
     """Make the splits of a data set from what its reader found, and log how it was read.
 
     Args:
-        name: of the data set.
-        reading: what was found. Without class names in it, they are all labels found, sorted.
+        name: name of the data set.
+        reading: parts that were found. Without class names in it, these are all labels, sorted.
         tree: folder under which the images are.
         train_split, test_split, val_split: names of parts. Default: see :func:`choose_splits`.
         test_fraction: fraction of the images to hold out to test on, where there is one part only.
@@ -454,7 +454,7 @@ def recognised(root: str | Path, modules: Mapping[str, str]) -> dict[str, str]:
     """Name -> sentence of each layout that the folder has.
 
     Args:
-        root: the folder.
+        root: folder of the data.
         modules: layout's name -> module, whose ``recognises`` is asked.
     """
     tree = Tree(Path(root))
@@ -469,7 +469,7 @@ def find_layout(root: str | Path, modules: Mapping[str, str]) -> str:
     """Name of the one layout that a folder has; tables and folders of classes come last.
 
     Args:
-        root: the folder.
+        root: folder of the data.
         modules: layout's name -> module, as for :func:`recognised`.
 
     Raises:

@@ -51,7 +51,7 @@ def find_copies(files: Mapping[str, Sequence[str]]) -> list[Leak]:
     Only files of one size are read.
 
     Args:
-        files: of each split, as of :attr:`ltml.Split.files`.
+        files: image files of each split, as of :attr:`ltml.Split.files`.
     """
     files = {n: [f and os.path.realpath(f) for f in paths] for n, paths in files.items()}
     by_path = [
@@ -87,7 +87,7 @@ def find_near_copies(
     Args:
         splits: names, ``train`` first.
         loaders: loader of each split.
-        found: what :func:`find_copies` did, which is not found again.
+        found: leaks of :func:`find_copies`, which are not found again.
 
     References:
         difference hash: Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013

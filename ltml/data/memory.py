@@ -43,9 +43,9 @@ def from_frame(
         class_names: names in column order. Default: those found. Give a test split those of its
             training split.
         root: folder of the images. Default: the current one.
-        separator: what separates the labels of a cell; ``"none"`` if each cell is one label.
-        name: how messages call the frame.
-        plan: how the frame is read, as :func:`ltml.data.reader.read_plan` gave it, perhaps changed.
+        separator: text between the labels of a cell; ``"none"`` if each cell is one label.
+        name: name of the frame in messages.
+        plan: plan of reading the frame, from :func:`ltml.data.reader.read_plan`, perhaps changed.
         reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``values``.
 
     Raises:
@@ -112,7 +112,7 @@ class DatasetImages(Sequence):
 
     Args:
         dataset: whose items hold an image.
-        key: of the image in an item.
+        key: key of the image in an item.
         index: ``(N,)`` items to give. Default: all.
     """
 
@@ -143,14 +143,15 @@ def from_dataset(
     """Make a split from a data set of torchvision or Hugging Face; images are decoded on use.
 
     Args:
-        dataset: of items ``(image, target)``, a target being a class index, a list of indices, or a
-            vector of 0 and 1; or a :class:`datasets.Dataset` with columns of images and labels.
+        dataset: sequence of items ``(image, target)``, a target being a class index, a list of
+            indices, or a vector of 0 and 1; or a :class:`datasets.Dataset` with columns of
+            images and labels.
         images: column of the images. Default: the one of type ``Image``.
         labels: column of the labels, or several: of labels, or of booleans, one for each class.
             Default: the one with class names, else the one called so, else those of booleans.
         class_names: names in column order. Default: those of the data set, else those found, or
             ``"class 0"``, ``"class 1"``...
-        separator: what separates labels in a text; see :func:`ltml.data.folder.read_label_csv`.
+        separator: text between labels; see :func:`ltml.data.folder.read_label_csv`.
         reading: more options of :class:`ltml.data.plan.ReadingOptions`, such as ``values``.
 
     Raises:

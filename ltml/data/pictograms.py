@@ -78,7 +78,7 @@ def load(
         imbalance: exponent on VOC-LT's profile, 0 (balanced) to 1.5; 1 is VOC-LT's. The number of
             images does not depend on it.
         test_images: size of the test split, at least 10.
-        seed: of all randomness; training and test split use separate streams of it.
+        seed: seed of all randomness; training and test split use separate streams of it.
 
     Raises:
         InputError: if an option is out of range.

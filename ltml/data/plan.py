@@ -185,7 +185,7 @@ class ReadingPlan:
         """Return what it says of another table of the same kind, as :class:`ReadingOptions`.
 
         Args:
-            columns: of that table; what the plan says of others is left out.
+            columns: columns of that table; what the plan says of others is left out.
         """
         marks = set(self.labels.values())
         out = {"separator": marks.pop() if len(marks) == 1 else None}

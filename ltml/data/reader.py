@@ -44,8 +44,8 @@ def read_plan(
     Args:
         frame: a table: a file, a DataFrame, or an opened one.
         class_names: the classes, if they are known.
-        finder: of the images, to see which column's entries are files.
-        options: what is known already.
+        finder: finder of the images, to see which column's entries are files.
+        options: reading options that are known already.
         given: more of :class:`ReadingOptions`, such as ``image_column="Id"``.
 
     Raises:

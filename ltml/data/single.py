@@ -26,7 +26,7 @@ def load_table(
         path: the table; see :func:`ltml.data.folder.read_label_csv`.
         class_names: names in column order; default: those found.
         root: folder that its images lie in; default: the table's own.
-        separator: what separates the labels of a cell.
+        separator: text between the labels of a cell.
         reading: more options of :class:`ltml.data.plan.ReadingOptions`.
 
     Raises:

@@ -128,11 +128,11 @@ class LongTailData:
     """Hold a data set with a long-tailed training split, by whose counts classes are grouped.
 
     Args:
-        name: what reports call it.
+        name: name of the data set in reports.
         train: split to train on.
         test: split to test on.
         val: split to choose settings on, if there is one.
-        plan: how the training table was read, if one was; runs keep it.
+        plan: plan by which the training table was read, if one was; runs keep it.
         source: fields of a recipe that loads the same data, set by :func:`ltml.load`; None for
             data of one's own, which is also what :func:`dataclasses.replace` makes of any.
 

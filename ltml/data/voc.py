@@ -63,7 +63,7 @@ def load(
         val_split: image set for validation. Default: val in that case, else none.
         classes: class names in column order, or ``"found"`` for those that are found, sorted.
             Default: VOC's 20 if no other is found; those found in a tree that is not VOC's.
-        difficult: what a class is of which an image holds difficult objects only: ``"present"``,
+        difficult: meaning of difficult objects alone, for a class of an image: ``"present"``,
             ``"absent"`` or ``"unknown"``.
         test_fraction: fraction of the images to hold out to test on, where there is one set only.
         missing: ``"error"``, or ``"skip"`` to leave out images without a file.

@@ -187,7 +187,7 @@ def interference(runs, *, epoch: int | None = None) -> pd.DataFrame:
 
     Args:
         runs: runs that recorded it.
-        epoch: from 1; default: the last.
+        epoch: number of the epoch, from 1; default: the last.
     """
     parts = []
     for name, run in named(runs).items():

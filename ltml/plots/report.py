@@ -95,7 +95,7 @@ def open_report(runs: Sequence[Run], out: str | Path | None = None, *, images: i
         runs: one run or several.
         out: file to write; default: one in the system's temporary folder, which the next call
             writes again.
-        images: as for :func:`write_report`.
+        images: number of photos a class; see :func:`write_report`.
     """
     if out is None:
         out = Path(gettempdir()) / f"ltml-{getuser()}" / "report.html"
@@ -144,8 +144,8 @@ class Choice:
 
     Args:
         key: name in the page.
-        label: what it is called there.
-        values: what can be chosen, as text.
+        label: name of the control there.
+        values: values to choose from, as text.
         first: index of what is chosen at first.
         slider: whether it is a slider; else a list.
         needs: key and index of another choice, without which this one changes nothing.
@@ -184,7 +184,7 @@ def settings(
     """Return results computed ahead as HTML, in which each setting can be chosen without a kernel.
 
     Args:
-        choices: what is chosen; one value of each makes a setting.
+        choices: controls; one value of each makes a setting.
         index: place in ``found`` of each setting, the last choice moving fastest.
         classes: class, group and count of each class.
         found: a title each, and a value for each class: ``ap``, and ``pos`` and ``neg`` (gradients)

@@ -144,7 +144,7 @@ def paper(name: str, *, height: float | None = None, titles: bool = True):
 
     Args:
         name: such as ``"cvpr column"`` or ``"neurips page"``; a wrong one lists all.
-        height: in inches; default: two thirds of the width.
+        height: height in inches; default: two thirds of the width.
         titles: whether figures have a title.
 
     Raises:

@@ -28,9 +28,9 @@ def write_suspects(
     """Write the page. What is ticked there is saved by the browser as rows of the labels' table.
 
     Args:
-        found: what to show.
+        found: suspects to show.
         path: file to write; only a page of this kind is replaced.
-        table: of the labels, in whose form corrections are saved; default: ``image,labels``.
+        table: table of the labels, in whose form corrections are saved; default: ``image,labels``.
         shown: the most suspect so many labels of each kind.
         apply: the command that applies corrections, as the page tells it.
 

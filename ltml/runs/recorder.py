@@ -277,7 +277,7 @@ class Recorder:
             scores: logits or probabilities ``(N, C)``.
             targets: ``(N, C)`` of 0 and 1, NaN where unknown.
             images: ``N`` names or files; default: their numbers.
-            logits: as for :meth:`epoch`.
+            logits: whether scores are logits; see :meth:`epoch`.
 
         Raises:
             InputError: if there is not one name an image.

@@ -246,11 +246,11 @@ class Run:
         """Tabulate the labels that the model gets wrong, the worst first; unknown ones are neither.
 
         Args:
-            split: as for :meth:`scores`.
+            split: name of the split; see :meth:`scores`.
             kind: miss (a label that is given and not predicted) or false alarm; default: both.
             classes: names of the classes to look at; default: all.
             group: head, medium or tail; default: all.
-            thresholds: as for :meth:`threshold_of_class`.
+            thresholds: thresholds of the classes; see :meth:`threshold_of_class`.
             per_class: number of the worst rows kept of each class and kind; default: all.
 
         Returns:
@@ -284,7 +284,7 @@ class Run:
 
         Args:
             probabilities: a row per image and a column per class.
-            thresholds: as for :meth:`threshold_of_class`.
+            thresholds: thresholds of the classes; see :meth:`threshold_of_class`.
 
         Returns:
             for each image the names of its labels, joined by ``"; "``; NaN where it has no

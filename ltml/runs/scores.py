@@ -149,7 +149,7 @@ def read_scores(folder: Path, split: str, *, remedy: str) -> Scores:
     Args:
         folder: folder of the run.
         split: a name of :data:`SPLITS`.
-        remedy: how to make them, which ends the message where they are missing.
+        remedy: end of the message where they are missing, which says how to make them.
 
     Raises:
         InputError: if there are none, or the file is damaged.

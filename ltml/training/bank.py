@@ -69,7 +69,7 @@ def bank(
         source: a trained run, or its folder; or a recipe, whose backbone and weights are taken.
         data: data set whose images are passed.
         device: auto (cuda, else mps, else cpu), or a torch device.
-        progress: show progress bars.
+        progress: whether to show progress bars.
 
     Raises:
         InputError: if the run has no weights, or an image cannot be decoded.

@@ -75,10 +75,10 @@ def evaluate(
             :func:`ltml.data.folder.read_label_csv` reads it; or a :class:`ltml.Split`, whose
             classes are some or all of the run's.
         root: folder that a table's images are relative to; default: the table's own.
-        thresholds: as for :meth:`ltml.Run.threshold_of_class`.
+        thresholds: thresholds of the classes; see :meth:`ltml.Run.threshold_of_class`.
         separator: text between the labels of a table's cell; default: as in the run's own tables.
         device: auto (cuda, else mps, else cpu), or a torch device.
-        progress: show a progress bar.
+        progress: whether to show a progress bar.
 
     Raises:
         InputError: if the images or labels cannot be read, a class is none of the run's, or the

@@ -306,8 +306,8 @@ class Classifier(nn.Module):
         freeze: number of the backbone's first layers that stay as they are: no gradient, and batch
             norm's statistics at rest; -1: all. A layer is a child of the backbone; of transformers,
             a block.
-        freeze_norm: keep batch norm's statistics at rest in all layers; its scale and shift are
-            trained.
+        freeze_norm: whether batch norm's statistics stay at rest in all layers; its scale and shift
+            are trained.
 
     Attributes:
         micro_batch: number of images that pass the backbone at a time in training; None: all. The

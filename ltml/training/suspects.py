@@ -142,8 +142,8 @@ def suspects(
         data: a data set, whose training split is taken; a split; a
             :class:`~ltml.training.bank.Bank`, whose features are used as they are; or a folder, of
             which ``train.csv`` and the images are enough, or the table of labels itself.
-        backbone: as of :class:`ltml.Recipe`.
-        weights: as of :class:`ltml.Recipe`.
+        backbone: name of the backbone; see :class:`ltml.Recipe`.
+        weights: weights of the backbone; see :class:`ltml.Recipe`.
         image_size: side of the square input in pixels; default: what suits images and backbone.
         shrinkage: shrinkage of the covariance; default: that of least leave-one-out error.
         device: auto (cuda, else mps, else cpu), or a torch device.
@@ -188,7 +188,7 @@ def load_train(
     """Load the training split alone: of a folder with a table for it, the table, or a data set.
 
     Args:
-        root: the folder, or the table of labels itself.
+        root: folder of the data, or the table of labels itself.
         data: name of the data set.
         train_split: name of the split to train on.
         separator: text between the labels of a table's cell.

@@ -151,9 +151,9 @@ def probe(
 
     Args:
         data: a data set; or a folder in any layout, as ``ltml.load("auto")`` reads it.
-        out: as in :func:`fit`.
-        overwrite: as in :func:`fit`.
-        progress: as in :func:`fit`.
+        out: folder to write; see :func:`fit`.
+        overwrite: whether to replace the run there; see :func:`fit`.
+        progress: whether to show progress bars.
         changes: fields of :meth:`Recipe.probe`, such as ``backbone="mobilenet_v2",
             weights="net.pth"``.
 
@@ -187,11 +187,11 @@ def resume(
     """Go on with a training that was interrupted, to exactly what it would have become.
 
     Args:
-        path: the folder that :func:`fit` was writing.
+        path: folder that :func:`fit` was writing.
         data: the data set, if :func:`fit` was given it.
-        progress: as in :func:`fit`.
-        on_epoch: as in :func:`fit`.
-        save_minutes: as in :func:`fit`.
+        progress: whether to show progress bars.
+        on_epoch: function called after every epoch; see :func:`fit`.
+        save_minutes: longest time between checkpoints.
 
     Returns:
         the finished run; at once, if it was finished.

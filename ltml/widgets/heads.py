@@ -43,7 +43,7 @@ def explore_heads(
     Args:
         bank: feature maps, see :func:`ltml.bank`.
         steps: steps of each training.
-        seed: of each training.
+        seed: seed of each training.
         ahead: file of trainings computed ahead, see :func:`compute_ahead`; a page without a kernel
             shows these.
     """
@@ -121,7 +121,7 @@ def compute_ahead(bank: Bank, out: str | Path, *, steps: int = 300, seed: int = 
         bank: feature maps, see :func:`ltml.bank`.
         out: JSON file to write.
         steps: steps of each training.
-        seed: of each training.
+        seed: seed of each training.
     """
     grid = {
         "sampler": ["uniform", "class-aware", "group"],
