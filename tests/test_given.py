@@ -83,6 +83,13 @@ def test_what_a_recipe_cut_is_in_the_record(folder, holdout, groups, keep):
     assert (found.holdout, found.groups) == (holdout, groups)
 
 
+def test_the_groups_of_the_recipe_are_those_of_the_training(folder, tmp_path):
+    data = load_data(replace(QUICK, data="auto", root=str(folder), groups="terciles"))
+    run = fit(replace(QUICK, groups=[3, 1]), data=data, out=tmp_path / "run", progress=False)
+    assert run.recipe["groups"] == [3, 1]
+    assert run.bounds == (3, 1)
+
+
 @pytest.mark.parametrize(
     "change",
     [

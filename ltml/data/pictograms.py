@@ -85,8 +85,8 @@ def load(
 
     Example:
         >>> data = load(scale=1, image_size=32, test_images=100)
-        >>> data.train.labels.counts.max(), data.train.labels.counts.min()
-        (np.int64(775), np.int64(4))
+        >>> sorted(data.train.labels.counts.tolist())[::19]
+        [4, 775]
     """
     share = np.array(_COUNTS, dtype=float) ** imbalance
     train = np.maximum(1, np.rint(sum(_COUNTS) * scale * share / share.sum())).astype(np.int64)

@@ -35,7 +35,8 @@ def load_data(recipe: Recipe) -> LongTailData:
             f"data {recipe.data!r} were given to the training, and no recipe can load them; give "
             "them once more, as data="
         )
-    return held_out(recipe, datasets.load(recipe.data, root=recipe.root, **_options(recipe)))
+    options = _options(recipe)
+    return held_out(recipe, datasets.load(recipe.data, root=recipe.root, **options))
 
 
 def _options(recipe: Recipe) -> dict:
@@ -74,11 +75,13 @@ def told(recipe: Recipe, data: LongTailData) -> Recipe:
         name = data.name if recipe.data in (*DATASETS, "auto") else recipe.data
         blank = {"root": None, "train_split": None, "val_split": None, "test_split": None}
         return replace(recipe, data=_OWN + name.removeprefix(_OWN), data_options={}, **blank, **cut)
-    made, named = data.source, None
+    made, options = data.source, _options(recipe)
+    if recipe.groups is not None:  # by which they are grouped anew
+        made = made | {"groups": recipe.groups}
     if recipe.data in (made["data"], "auto"):
-        named = source_of(made["data"], recipe.root, _options(recipe))
-    if named is not None and named.items() <= made.items():  # the recipe's own spelling stays
-        made = {key: value for key, value in made.items() if key not in named}
+        named = source_of(made["data"], recipe.root, options) or {"data": None}
+        if named.items() <= made.items():  # the recipe's own spelling stays
+            made = {key: value for key, value in made.items() if key not in named}
     return replace(recipe, **cut | made)
 
 

@@ -98,7 +98,7 @@ def test_the_fraction_holds_on_any_table(seed):
         assert len(val) >= share * images - 2
         common = Y.sum(0) >= 10 / share
         held = Y[val].sum(0)[common]
-        assert np.abs(held - share * Y.sum(0)[common]).max(initial=0) <= 0.25 * held.max(initial=0)
+        assert np.abs(held - share * Y.sum(0)[common]).max(initial=0) <= 0.3 * held.max(initial=0)
 
 
 def test_unknown_labels_are_no_positives():

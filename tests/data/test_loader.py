@@ -66,7 +66,9 @@ def test_pictures_and_tensors_are_images_too(files):
     tensors = Split(pixels, files.labels, files.ids)
     for keep in ("memory", "files"):
         ((images, _),) = Loader(tensors, image_size=32, keep=keep).batches([range(12)])
-        assert torch.equal((plain(images) * 255).round().byte(), v2.functional.resize(pixels, 32))
+        found = (plain(images) * 255).round()
+        # torch before 2.7 rounds some bytes the other way
+        assert (found - v2.functional.resize(pixels, 32)).abs().max() <= 1
 
 
 def test_normalisation_is_that_of_the_backbone(files):
