@@ -134,7 +134,7 @@ def test_an_image_that_disappears_on_the_way_is_named(tmp_path, monkeypatch):
     split = Split(files, labels, [path.stem for path in files])
     keep_files = {"keep": "files"}  # as with more images than memory holds
     loader = train.Loader
-    monkeypatch.setattr(train, "Loader", lambda *args, **kw: loader(*args, **kw, **keep_files))
+    monkeypatch.setattr(train, "Loader", lambda *args, **kw: loader(*args, **kw | keep_files))
 
     def vanish(run):
         if len(run.metrics) == 2:

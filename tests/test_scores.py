@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,25 @@ def test_thresholds_are_those_of_the_model_that_was_kept(tiny, tmp_path):
     assert run.summary["kept_epoch"] < len(run.metrics)  # else this shows nothing
     predicted = run.predict(data.val, device="cpu", progress=False)
     assert np.allclose(run.scores("val").probabilities, predicted, atol=1e-6)
+
+
+WRONG = [[0.5] * 3, "x", "high", True, [True] * 20, {"cat": "high"}, {"cat": [0.5]}, object()]
+WRONG += [-0.1, 1.1, float("nan"), np.full((2, 20), 0.5), torch.ones(3), [None] * 20, 1j]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_thresholds_are_numbers_one_or_one_a_class(run, wrong):
+    for use in (run.threshold_of_class, lambda x: run.mistakes(thresholds=x)):
+        with pytest.raises(InputError, match=r"threshold.*give one") as error:
+            use(wrong)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "right", [0.25, np.float32(0.25), "0.25", [0.25] * 20, torch.full((20,), 0.25), Fraction(1, 4)]
+)
+def test_thresholds_may_be_of_any_numeric_type(run, right):
+    assert (run.threshold_of_class(right) == 0.25).all()
 
 
 def test_without_validation_or_refit_there_are_no_thresholds(tiny, tmp_path):

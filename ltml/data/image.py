@@ -1,8 +1,8 @@
 """What an image is: one rule for files, pictures, arrays and tensors, wherever they come in.
 
-An image may be a file, a PIL image, a NumPy array, a tensor (of whichever library), or an item of
-Hugging Face that is not decoded yet, ``{"bytes": ..., "path": ...}``. Whichever it is, the same
-image has the same pixels:
+An image may be a file, by its path, opened, or as bytes; a PIL image, a NumPy array, a tensor (of
+whichever library), or an item of Hugging Face that is not decoded yet, ``{"bytes": ..., "path":
+...}``. Whichever it is, the same image has the same pixels:
 
 - It stands upright (EXIF), and is RGB of 8 bits. Grey is repeated, CMYK and palettes are converted.
 - Whole numbers are of 8 bits where none in the image is above 255, else of 16 bits, 0 to 65535,
@@ -59,7 +59,9 @@ def read_image(source, name: str | None = None) -> Image.Image:
         if isinstance(source, Image.Image):
             return _rgb(source)
         if isinstance(source, Mapping):
-            source = source["path"] if source.get("bytes") is None else io.BytesIO(source["bytes"])
+            source = source["path"] if source.get("bytes") is None else source["bytes"]
+        if isinstance(source, bytes | bytearray | memoryview):
+            source = io.BytesIO(source)
         if held:
             return _rgb(_picture(source))
         with Image.open(source) as image:
@@ -90,10 +92,17 @@ def size_of(source) -> tuple[int, int]:
 def each_image(images) -> Iterator:
     """Go through a batch: an array or a tensor ``(N, H, W, C)`` or ``(N, C, H, W)``, or a sequence;
     one image is a batch of itself."""
-    one = isinstance(images, str | bytes | os.PathLike | Image.Image | Mapping)
+    kinds = str | bytes | bytearray | memoryview | os.PathLike | Image.Image | Mapping
+    one = isinstance(images, kinds) or hasattr(images, "read")
     if one or getattr(images, "ndim", 1) in (0, 2, 3):
         images = [images]
-    return iter(images)
+    try:
+        return iter(images)
+    except TypeError:
+        raise InputError(
+            f"images are of type {type(images).__name__}; give paths, a folder, pictures, arrays "
+            "or tensors, or a split of a data set, such as data.test"
+        ) from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -142,6 +151,8 @@ def _in_bytes(pixels: np.ndarray) -> np.ndarray:
         return pixels
     if pixels.dtype == bool:
         return pixels * np.uint8(255)
+    if pixels.dtype.kind not in "iuf":
+        raise ValueError(f"its values are of type {pixels.dtype}; give whole or real numbers")
     low, high = pixels.min(), pixels.max()
     if pixels.dtype.kind in "iu":
         if low < 0 or high > 65535:
@@ -151,8 +162,6 @@ def _in_bytes(pixels: np.ndarray) -> np.ndarray:
         if high > 255:
             pixels = (pixels.astype(np.uint32) + 128) // 257
         return pixels.astype(np.uint8)
-    if pixels.dtype.kind != "f":
-        raise ValueError(f"its values are of type {pixels.dtype}; give whole or real numbers")
     slack = 1e-4  # what resizing floats leaves
     if not (low >= -slack and high <= 1 + slack):  # NaN fails as well
         raise ValueError(

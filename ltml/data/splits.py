@@ -14,6 +14,7 @@ import numpy as np
 from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.labels import LabelMatrix
+from ltml.data.image import read_image
 
 if TYPE_CHECKING:  # torch takes seconds to import, which checking data need not wait for
     from PIL.Image import Image
@@ -107,7 +108,7 @@ class Split:
             kind = "images"
             for i in some:
                 with suppress(Exception):  # a broken one is named when it is read
-                    found.update(np.ascontiguousarray(images[i]))
+                    found.update(np.asarray(read_image(images[i])).tobytes())
         return f"{kind}:{found.hexdigest()}"
 
     @property

@@ -160,14 +160,16 @@ def stages(runs) -> pd.DataFrame:
 
     There are no rows for other runs.
     """
-    parts = []
+    columns, parts = ["name", "group", "mean", "deviation", "seeds"], []
     for name, run in named(runs).items():
-        table = run.stages
+        if (table := run.stages).empty:
+            continue
         whole = pd.concat([table, table.assign(group="mAP")])
         means = whole.groupby(["classifier", "group"], sort=False).ap.mean().reset_index()
         parts.append(means.assign(name=f"{name}: " + means.classifier, mean=100 * means.ap))
-    found = pd.concat(parts, ignore_index=True).assign(deviation=np.nan, seeds=1)
-    return found[["name", "group", "mean", "deviation", "seeds"]]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True).assign(deviation=np.nan, seeds=1)[columns]
 
 
 def curves(runs) -> pd.DataFrame:

@@ -199,7 +199,15 @@ class Run:
             for name in thresholds:
                 choose("class", name, dict.fromkeys(names))
             thresholds = [thresholds.get(name, 0.5) for name in names]
-        found = np.broadcast_to(np.asarray(thresholds, dtype=float), len(names)).copy()
+        try:
+            if np.asarray(thresholds).dtype == bool:
+                raise TypeError
+            found = np.broadcast_to(np.asarray(thresholds, dtype=float), len(names)).copy()
+        except (TypeError, ValueError):
+            raise InputError(
+                f"thresholds is {quote(thresholds)}; give one number in [0, 1], one for each of "
+                f"the {len(names)} classes, or class name -> number"
+            ) from None
         for name, value in zip(names, found, strict=True):
             if not 0 <= value <= 1:
                 raise InputError(f"threshold {value} of class {quote(name)}: give one in [0, 1]")

@@ -153,7 +153,8 @@ def predict(
         log.warning("%s", error)
         scores[number] = np.nan
     if len(broken) == len(split):
-        raise InputError(f"none of the {len(split)} images can be decoded; give other files")
+        first = str(next(iter(broken.values())))
+        raise InputError(f"none of the {len(split)} images can be decoded; the first: {first}")
     names = pd.Index([str(name) for name in split.ids], name="image")
     return pd.DataFrame(scores, index=names, columns=list(model.class_names))
 
@@ -165,12 +166,12 @@ def _as_split(images, class_names: tuple[str, ...]) -> Split:
         if not isinstance(item, str | Path):
             # Files and pictures are decoded when their turn comes; arrays may be views of one that
             # changes, and what is wrong with one is most likely wrong with all.
-            lazy = isinstance(item, Image.Image | Mapping)
+            lazy = isinstance(item, Image.Image | Mapping | bytes)
             items.append(item if lazy else read_image(item, f"{number} of those given"))
             ids.append(number)
             continue
         path = Path(item)
-        if path.is_dir():
+        if item and path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
             found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
             left_out.update(p.suffix for p in files if p.suffix.lower() not in IMAGE_SUFFIXES)
@@ -179,7 +180,7 @@ def _as_split(images, class_names: tuple[str, ...]) -> Split:
             items += found
             ids += found
             folders.append(str(item))
-        elif not path.exists():
+        elif not item or not path.exists():  # no text is no path, though Path("") is here
             raise InputError(f"{str(item)!r} does not exist; give image files or folders")
         else:
             items.append(path)

@@ -247,15 +247,45 @@ def test_a_hidden_colour_does_not_count(colour, kind):
         (torch.rand(3, 8, 8) * 2, "float images span"),
         (torch.zeros(2, 2, 3, 8, 8), r"shape is \(2, 3, 8, 8\)"),
         (np.array(["a", "b"]), "'a' does not exist"),
+        (np.full((8, 8, 3), "1"), "type <U1"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(run, image, message):
     with pytest.raises(InputError, match=message) as error:
         run.predict(image, progress=False)
     assert "\n" not in str(error.value)
-    if isinstance(image, torch.Tensor) or image.dtype.kind != "U":
+    if isinstance(image, torch.Tensor) or image.ndim > 1:
         with pytest.raises(InputError, match=message):
             run.model()(image)
+
+
+@pytest.mark.parametrize("images", [None, 3, 0.5, object(), len, True])
+def test_what_holds_no_images_is_refused(run, tiny, images):
+    for call in (lambda x: run.predict(x, progress=False), run.model()):
+        with pytest.raises(InputError, match=r"images are of type \w+; give paths.*data\.test"):
+            call(images)
+        with pytest.raises(InputError, match="images are of type LongTailData"):
+            call(tiny)
+
+
+@pytest.mark.parametrize("text", ["", "nowhere", "a\0b", "https://example.org/a.jpg"])
+def test_text_that_is_no_path_is_refused(run, text):
+    for images in (text, [text]):
+        with pytest.raises(InputError, match="does not exist; give image files or folders"):
+            run.predict(images, progress=False)
+
+
+def test_encoded_images_are_those_of_their_file(run, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path)
+    content, by_path = path.read_bytes(), scores(run, path)
+    for way in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        assert np.abs(scores(run, way) - by_path).max() < 1e-6
+    assert np.abs(scores(run, [path, content]) - by_path).max() < 1e-6
+    with path.open("rb") as file, torch.no_grad():
+        assert np.abs(run.model()(file).sigmoid().numpy() - by_path).max() < 1e-6
+    with pytest.raises(InputError, match=r"the first: image .* cannot be decoded"):
+        run.predict(b"no image", progress=False)
 
 
 def test_a_folder_says_what_was_left_out(run, tmp_path, caplog):
