@@ -15,7 +15,7 @@ import tyro
 
 from ltml import __version__
 from ltml.core.errors import InputError
-from ltml.core.files import check_replaceable, write_csv
+from ltml.core.files import check_replaceable, make_parent, write_csv
 from ltml.data.plan import ReadingOptions
 from ltml.runs.recipe import Recipe, from_fit, preset
 from ltml.runs.run import Run, find_runs, read_config, table_of
@@ -516,7 +516,7 @@ def _images(args: list[str]) -> list[str]:
 
 def _write_table(path: Path, table) -> None:
     check_replaceable(path, _header(table.columns))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_csv(path, table)
 
 

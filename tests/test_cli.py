@@ -359,6 +359,34 @@ def test_files_of_the_users_are_never_overwritten(run, tmp_path, capsys):
             assert ltml(*args, file) == ltml(*args, file) == 0  # its own it may replace
 
 
+BLOCKED = [
+    ("compare {run} --csv {file}/a.csv", "is a file; give a folder"),
+    ("compare {run} --csv {file}/deep/a.csv", "is a file; give a folder"),
+    ("compare {run} --figure {file}/a.png", "is a file; give a folder"),
+    ("compare {run} --figure {folder}/a.jpg", "written as .svg, .png or .pdf"),
+    ("compare {run} --figure {folder}/a.EPS", "written as .svg, .png or .pdf"),
+    ("report {run} --out {file}/a.html", "is a file; give a folder"),
+    ("predict {run} {photo} --csv {file}/a.csv", "is a file; give a folder"),
+    ("predict {run} {photo} --csv {folder}", "is a folder; give a file"),
+    ("evaluate {run} test --csv {file}/a.csv", "is a file; give a folder"),
+    ("suspects {tree} --csv {file}/a.csv", "is a file; give a folder"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BLOCKED)
+def test_what_cannot_be_written_is_refused_before_it_is_made(
+    run, tree, tmp_path, capsys, line, message
+):
+    (tmp_path / "file").write_text("mine")
+    photo = sorted((tree / "test").iterdir())[0]
+    there = {"run": run, "tree": tree, "photo": photo, "folder": tmp_path}
+    assert ltml(*line.format(**there, file=tmp_path / "file").split()) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_bare_ltml_prints_its_help_and_version_its_version(capsys):
     assert ltml() == 0
     assert "train" in capsys.readouterr().out

@@ -176,6 +176,9 @@ def check_replaceable(path: Path, mark: str, *, within: int | None = 400) -> Non
     """
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; give a file")
+    there = next(each for each in path.absolute().parents if each.exists())
+    if not there.is_dir():
+        raise InputError(f"{str(path)!r} has no place: {str(there)!r} is a file; give a folder")
     if path.exists():
         with path.open("rb") as file:
             start = file.read(-1 if within is None else len(mark.encode()) + within)
@@ -183,6 +186,20 @@ def check_replaceable(path: Path, mark: str, *, within: int | None = 400) -> Non
             raise InputError(
                 f"{str(path)!r} exists and holds something else; give another name, or move it"
             )
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder that a file is to be written in, unless it is there.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder of {str(path)!r} cannot be made ({error.strerror or error}); give another"
+        ) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from ltml.core.errors import InputError
-from ltml.core.files import check_replaceable, write_atomically
+from ltml.core.files import check_replaceable, make_parent, write_atomically
 from ltml.core.labels import GROUPS, LabelMatrix
 from ltml.plots import captions, frames, live
 from ltml.plots.photos import mistakes_of
@@ -83,7 +83,7 @@ def write_report(
     # In one pass, so that nothing in the data is taken for a place in the page.
     template = (_PAGE / "page.html").read_text(encoding="utf-8")
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(out)
     write_atomically(out, lambda part: part.write_text(page, encoding="utf-8", newline="\n"))
     return out
 

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ltml.core.errors import InputError
-from ltml.core.files import check_replaceable, write_atomically
+from ltml.core.files import check_replaceable, make_parent, write_atomically
 from ltml.core.options import choose
 
 # Okabe and Ito's palette, safe for colour-blind readers; dark, middle and light also in greyscale,
@@ -37,6 +37,7 @@ PAPERS = {  # width in inches and type size in points of a figure in a column or
 }
 _MARK = "ltml"  # in the metadata of every file that save() writes
 _FORMATS = ("svg", "png", "pdf")
+_OTHERS = {".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".ps", ".svgz", ".tif", ".tiff", ".webp"}
 _SETTINGS = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#777777",
@@ -170,7 +171,7 @@ def save(fig: Figure, path: str | Path, *, overwrite: bool = False) -> list[Path
         InputError: if there is such a file already.
     """
     paths = check_figure(path, overwrite=overwrite)
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    make_parent(paths[0])
     marks = {
         "svg": {"Creator": _MARK, "Date": None},
         "png": {"Software": _MARK},
@@ -191,6 +192,10 @@ def check_figure(path: str | Path, *, overwrite: bool = False) -> list[Path]:
     """
     path = Path(path)
     known = path.suffix[1:].lower() in _FORMATS
+    if path.suffix.lower() in _OTHERS:
+        raise InputError(
+            f"{str(path)!r}: figures are written as .svg, .png or .pdf; give one of these endings"
+        )
     paths = [path] if known else [path.with_name(f"{path.name}.{k}") for k in ("svg", "png")]
     marks = {"svg": f"<dc:title>{_MARK}</dc:title>", "png": f"Software\0{_MARK}"}
     for each in paths:
