@@ -20,8 +20,8 @@ from ltml.data.loader import in_memory
 from ltml.data.splits import LongTailData
 from ltml.runs.recipe import Count, Recipe
 from ltml.runs.run import Run, table_of
-from ltml.training.bank import bank
-from ltml.training.setup import completed, described, differs, load_data, steps_of
+from ltml.training.bank import Bank, bank
+from ltml.training.setup import completed, described, differs, held_out, load_data, steps_of
 from ltml.training.train import fit
 
 _PARTS = ["data", "sampler", "loss", "diversity"]
@@ -120,6 +120,7 @@ def ablate(
     rates: Sequence[float] = (),
     jobs: int = 1,
     cluster: str | None = None,
+    data: LongTailData | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the cells that are not finished yet, and write ``out/ablation.csv``.
@@ -141,6 +142,8 @@ def ablate(
         jobs: number of trainings at a time, each in a process of its own.
         cluster: address of a Dask scheduler, whose workers train instead; they must see ``out`` and
             the data under the same paths. joblib hands the cells over.
+        data: data set that is loaded already, or a bank of it, as :func:`fit` takes them; default:
+            what the recipe names.
         progress: whether to show progress bars (of one job).
 
     Returns:
@@ -153,7 +156,8 @@ def ablate(
             search of rates and none are given.
     """
     jobs, out, grid = fitted("jobs", jobs, Count), Path(out).absolute(), list(grid)
-    data, ready = None, None  # as loaded, and as trained on
+    data = None if data is None else held_out(base, data)
+    ready = data if isinstance(data, Bank) else None  # as trained on
     if not rates and (out / "rates.csv").is_file():
         raise InputError(
             f"{str(out / 'rates.csv')!r} is the search of another ablation; give its rates, or "
