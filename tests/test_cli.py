@@ -80,7 +80,8 @@ def test_training_prints_every_class_with_positives(tree, undrawn, tmp_path, cap
     printed = capsys.readouterr().out
     for name in Run.load(tmp_path / "r").classes["class"]:
         assert name in printed
-    assert "class-aware" in printed
+    assert "class-aware sampling" in printed
+    assert "class attention and fusion (DEM)" in printed
 
 
 def test_a_probe_prints_every_class_and_what_is_next(tree, undrawn, tmp_path, capsys):
@@ -97,15 +98,16 @@ def test_a_probe_prints_every_class_and_what_is_next(tree, undrawn, tmp_path, ca
 
 
 @pytest.mark.slow
-def test_demo_trains_three_runs_and_draws(tmp_path, capsys):
+def test_demo_trains_four_runs_and_draws(tmp_path, capsys):
     out = tmp_path / "demo"
     for _ in range(2):  # a demo may be repeated
         assert ltml("demo", "--out", out, "--steps", "2") == 0
-    assert len(list(out.glob("*/summary.json"))) == 3
+    assert len(list(out.glob("*/summary.json"))) == 4
     assert list(out.glob("figures/*.png"))
     assert len(list(out.glob("figures/*.png"))) == len(list(out.glob("figures/*.svg")))
     printed = capsys.readouterr().out
-    assert "class-aware" in printed
+    assert "class-aware sampling" in printed
+    assert "class attention and fusion (DEM)" in printed
     # The next line works as printed, and compare and report take the folder of runs.
     program, command, folder = re.search(r"Next: +(\S+) (explore) (\S+)", printed).groups()
     assert command in subprocess.run([program, "--help"], capture_output=True, text=True).stdout
