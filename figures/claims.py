@@ -311,6 +311,40 @@ def counted(table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(of=found.sum(axis=1)).reset_index()
 
 
+SENTENCES = {
+    "closed-form": "frozen: the closed form, against each trained head",
+    "class-attention": "class attention, against average pooling",
+    "fusion": "fusion (DEM), against class attention alone",
+    "balanced-sampling": "class-aware sampling, against uniform",
+    "group-sampling": "group sampling, against uniform",
+    "group-against-class-aware": "group sampling, against class-aware",
+    "late-group-sampling": "late group sampling, against uniform",
+    "dgb": "gradient balancing (DGB), against BCE",
+    "late-group-sampling-and-dgb": "late group sampling and DGB, against uniform and BCE",
+    "refit": "the re-fitted classifier, against the trained one",
+    "interpolation": "half way back and re-fitted, against re-fitted",
+    "refit-and-interpolation": "half way back and re-fitted, against the trained classifier",
+    "recipe": "`--recipe photos`, against uniform, BCE and the trained classifier",
+    "thresholds": "thresholds by leave-one-out, against validation photos",
+    "suspects": "suspects by the closed form, against cleanlab",
+    "unknown-ignored": "unknown labels ignored, against taken as negative",
+}
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Count the verdicts of each claim, as a Markdown table."""
+    lines = ["| | metric | comparisons | holds | not told from chance | fails | median |"]
+    lines.append("|---|---|---:|---:|---:|---:|---:|")
+    middle = table.groupby(["claim", "metric"]).difference.median()
+    found = counted(table).set_index(["claim", "metric"])
+    for claim, sentence in SENTENCES.items():
+        for metric, row in found.loc[claim].iterrows() if claim in found.index.levels[0] else ():
+            numbers = [row[name] for name in ("of", "holds", "not told from chance", "fails")]
+            cells = [sentence, metric, *map(str, numbers), f"{middle[claim, metric]:+.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure, or judge what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

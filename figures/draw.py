@@ -6,13 +6,14 @@ make them anew stand in book/guide/results.md, whose tables, and README's, are w
 
 from pathlib import Path
 
+import claims
 import matplotlib
 import pandas as pd
 
 matplotlib.use("Agg")
 
 from ltml import Run, load, plots
-from ltml.core.files import write_atomically
+from ltml.core.files import write_atomically, write_csv
 from ltml.core.labels import GROUPS
 from ltml.training import ablation
 
@@ -41,6 +42,9 @@ def main() -> None:
     rows = photo_rows(photos)
     _replace(RESULTS, "ablation", ablation.markdown(table))
     _replace(RESULTS, "all photos", rows)
+    judged = claims.judge()
+    write_csv(HERE / "claims.csv", judged)
+    _replace(RESULTS, "claims", claims.markdown(judged))
     _replace(README, "photos", "\n".join(x for x in rows.splitlines() if "at 160 px" not in x))
 
 
