@@ -47,6 +47,7 @@ def run(tree, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_embedded_data_are_exported(tmp_path):
     root = tmp_path / "tree"
     assert ltml("data", "export", "--out", root, "--image-size", 16, "--scale", 0.01) == 0

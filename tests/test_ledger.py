@@ -224,3 +224,15 @@ def test_unknown_targets_belong_to_neither_sum():
     record = ledger.read()
     assert np.allclose(record.positive, positive, atol=1e-6)
     assert np.allclose(record.negative, negative, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "x", None, True, [3]])
+def test_a_number_of_classes_is_a_whole_number(wrong):
+    with pytest.raises(InputError, match=r"num_classes is .*give a whole number"):
+        GradientLedger(wrong)
+
+
+@pytest.mark.parametrize("device", ["odd", "cuda:99", 3.5, "cpu:x"])
+def test_a_device_that_is_not_here_is_refused(device):
+    with pytest.raises(InputError, match="cannot be used here"):
+        GradientLedger(2, device=device)

@@ -356,6 +356,13 @@ def test_what_does_not_fit_is_refused_in_one_line(name, shape):
     assert "\n" not in str(error.value)
 
 
+def test_sparse_scores_are_scores():
+    p, y = (torch.tensor(np.nan_to_num(x)) for x in three_states(N=20))
+    for metric in (average_precision, classification):
+        wanted, found = metric(p, y), metric(p.to_sparse(), y)
+        assert np.array_equal(np.asarray(found), np.asarray(wanted), equal_nan=True)
+
+
 def test_frames_in_another_order_are_refused():
     p, y = (pd.DataFrame(x, columns=list("abcd")) for x in three_states(N=5))
     with pytest.raises(InputError, match=r"columns of scores and targets.*'d' and 'a'.*reindex"):

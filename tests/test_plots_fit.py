@@ -127,7 +127,7 @@ def test_counts_fit_a_column(classes):
     assert_fits(fig)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 3])
 def test_other_figures_fit_a_column(count):
     records = [make_record(f"record {i}", seed=i) for i in range(count)]
     table = pd.read_csv(RECORDS.parent / "ablation.csv")

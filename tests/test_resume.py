@@ -66,8 +66,16 @@ def same(run, other):
     }
 
 
-@pytest.mark.parametrize("step", [0, 3, 15, 23])
-@pytest.mark.parametrize("save_minutes", [0, 5])
+@pytest.mark.parametrize(
+    ("step", "save_minutes"),
+    [
+        *((3, 0), (15, 5), (23, 0)),
+        *(
+            pytest.param(*s, marks=pytest.mark.slow)
+            for s in ((0, 0), (0, 5), (3, 5), (15, 0), (23, 5))
+        ),
+    ],
+)
 def test_goes_on_exactly_after_any_step(tiny, whole, tmp_path, monkeypatch, step, save_minutes):
     options = {"data": tiny, "out": tmp_path / "run", "save_minutes": save_minutes}
     interrupted(monkeypatch, step, recipe=RECIPE, **options)

@@ -144,6 +144,9 @@ class MultiLabelLoss(nn.Module):
         Raises:
             InputError: if the shapes disagree, a target is out of range, or a logit is NaN.
         """
+        for name, value in (("logits", logits), ("targets", targets)):
+            if not isinstance(value, Tensor):
+                raise InputError(f"{name} is of type {type(value).__name__}; give a tensor")
         shape = logits.shape
         if len(shape) != 2 or 0 in shape or self.num_classes not in (None, shape[1]):
             expected = f"(images, {self.num_classes or 'classes'}), at least one image"

@@ -1,12 +1,15 @@
 """A ledger of each class's gradient, for any loss."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ltml.core.devices import choose_device
 from ltml.core.errors import InputError
+from ltml.core.options import Bounds, fitted
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,11 @@ class GradientLedger:
     """
 
     def __init__(self, num_classes: int, *, device: str | torch.device = "cpu", interference=False):
-        self.num_classes, self.interference = num_classes, interference
+        self.num_classes = fitted("num_classes", num_classes, Annotated[int, Bounds("[1, 1e6]")])
+        self.interference = fitted("interference", interference, bool)
+        num_classes, device = self.num_classes, choose_device(device)
         # A run of a million steps must not lose the small terms; mps has no float64.
-        dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        dtype = torch.float32 if device.type == "mps" else torch.float64
         rows = 3 + num_classes * interference  # positive, negative, weight; then M
         self.sums = torch.zeros(rows, num_classes, device=device, dtype=dtype)
         self._classifier, self._hook, self._weighted = None, None, False

@@ -84,7 +84,7 @@ def _matrix(x: ArrayLike, name: str) -> Tensor:
         x = torch.from_numpy(array.astype(f"f{array.itemsize}" if small else "f8", order="C"))
     elif x.is_complex():
         raise InputError(f"{name} are of {x.dtype}; give numbers")
-    x = x.detach().cpu()
+    x = x.detach().to_dense().cpu()
     if x.is_floating_point():
         return x.float() if x.itemsize < 4 else x
     return x.double()

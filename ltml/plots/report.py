@@ -7,6 +7,7 @@ import re
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from getpass import getuser
 from html import escape
 from itertools import count
@@ -309,6 +310,7 @@ def _classes(table: pd.DataFrame) -> dict[str, list]:
     return {name: table[column].tolist() for name, column in names.items()}
 
 
+@cache
 def _empty_figures() -> dict:
     """Return the figures whose numbers the script fills in, for one run and for two."""
     classes = {"class": list(GROUPS), "group": list(GROUPS), "count": [3, 2, 1]}

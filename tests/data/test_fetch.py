@@ -515,6 +515,7 @@ def test_damaged_images(voc_tree, coco_tree, changed, capsys):
     check("coco-lt", coco_tree, quiet=True)  # that they are no photos is seen by decoding alone
 
 
+@pytest.mark.slow
 def test_damaged_lists(voc_tree, coco_tree, changed, capsys):
     listing = voc_tree / "VOCdevkit/longtail2012/img_id.txt"
     changed(listing, b"".join(listing.read_bytes().splitlines(keepends=True)[:1000]))

@@ -232,6 +232,7 @@ def test_lists_are_read_by_the_rules_of_who_wrote_them(tmp_path, cell):
     assert read_label_csv(tmp_path / "train.csv")[1].class_names == ("a/b", "\N{CAT FACE}")
 
 
+@pytest.mark.slow
 @given(st.sampled_from(FORMS), st.lists(NAME, min_size=1, max_size=5, unique=True), st.data())
 @settings(deadline=None, max_examples=400)
 def test_a_form_is_read_back_exactly_or_asked_about(tmp_path_factory, form, names, data):
