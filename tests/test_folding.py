@@ -42,7 +42,7 @@ def assert_same(found, wanted, most=1e-6):
         assert (found[name] - gradient).norm() <= most * gradient.norm(), name
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3])
+@pytest.mark.parametrize("micro_batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(("loss", "head"), [*((x, "off") for x in LOSSES), ("dgb", "dem")])
 def test_micro_batches_give_the_gradients_of_the_whole_batch(lively, loss, head, micro_batch):
     backbone = lively(make_backbone("small"))
@@ -50,7 +50,9 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(lively, loss, head,
     assert_same(gradients(backbone, loss=loss, head=head, micro_batch=micro_batch), wanted)
 
 
-@pytest.mark.parametrize("name", ["small", "resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name", ["small", pytest.param("resnet18", marks=pytest.mark.slow), "mobilenet_v2"]
+)
 @pytest.mark.parametrize("micro_batch", [None, 4])
 def test_folded_norms_have_the_gradients_of_their_own(lively, name, micro_batch):
     backbone = lively(make_backbone(name))
