@@ -139,7 +139,7 @@ def with_holdout(data: LongTailData, share: float, *, seed: int = 0) -> LongTail
     """
     if data.val is not None:
         raise InputError(f"{data.name} has a validation split; give no share to hold out")
+    train, val = holdout_split(data.train.labels, share, seed=seed)
     labels = data.train.labels.grouped(data.train.labels.bounds)  # by the counts of the whole table
-    train, val = holdout_split(labels, share, seed=seed)
     whole = replace(data.train, labels=labels)
     return replace(data, train=whole.subset(train), val=whole.subset(val))

@@ -488,7 +488,7 @@ def read_config(path: Path) -> dict:
             f"{where} has schema {quote(schema)}, this ltml reads up to {SCHEMA}; update ltml"
         )
     try:
-        read = Recipe.from_dict(recipe) if from_fit(config) else None
+        read = from_fit(config) and Recipe.from_dict(recipe)
     except InputError as error:
         raise InputError(f"{where}: {error}, or train again") from None
     if read:  # whatever the version, one form for all readers

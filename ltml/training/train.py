@@ -286,8 +286,8 @@ class Training:
     ):
         self.recipe, self.data, self.out, self.ranks = recipe, data, out, ranks
         self.progress = progress and ranks.is_main
-        self.device = ranks.device(choose_device(recipe.device))
         labels = training_labels(recipe, data.train.labels)
+        self.device = ranks.device(choose_device(recipe.device))
         if recipe.keep == "best" and data.val is None:
             raise InputError("keep='best' needs a validation split; give val_split or holdout")
         # Steps are grouped into epochs of as many images as the training split has.
