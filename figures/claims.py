@@ -114,7 +114,8 @@ def over_photos(measure, ours: np.ndarray, theirs: np.ndarray, targets: np.ndarr
 
 def average_precisions(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Step-wise average precision of each class, in percent; NaN without a positive."""
-    return 100 * ltml.average_precision(torch.from_numpy(scores), torch.from_numpy(targets)).numpy()
+    found = ltml.average_precision(torch.from_numpy(scores), torch.from_numpy(targets))
+    return 100 * np.asarray(found)
 
 
 def macro_f1(made: np.ndarray, targets: np.ndarray) -> float:

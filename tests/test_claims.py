@@ -140,3 +140,21 @@ def test_a_killed_measurement_loses_the_running_cell_alone(tmp_path):
     after = finished()
     assert len(after) > len(before)
     assert {name: after[name] for name in before} == before  # none was trained again
+
+
+def test_closed_forms_are_compared_over_photos(tmp_path):
+    import ltml
+
+    data = ltml.load("pictograms", scale=0.1, image_size=24, test_images=60)
+    held = ltml.data.holdout.with_holdout(data, 0.3, seed=0)
+    bank = ltml.bank(ltml.Recipe(), held, progress=False)
+    runs = [
+        ltml.probe(bank, out=tmp_path / name, diversity=name, progress=False)
+        for name in ("attention", "off")
+    ]
+    found = claims.of_photos(*runs)
+    assert found.claim.tolist() == ["class-attention", "class-attention", "thresholds"]
+    assert (found.low < found.high).all()
+    whole = 100 * (runs[0].summary["mAP"] - runs[1].summary["mAP"])
+    tail = 100 * (runs[0].summary["tail"] - runs[1].summary["tail"])
+    assert found.difference[:2].tolist() == pytest.approx([whole, tail], abs=0.01)
