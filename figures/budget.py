@@ -14,11 +14,13 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 import ltml
 from ltml import Recipe
 from ltml.core.files import write_csv
+from ltml.plots.style import style
 from ltml.runs.recipe import preset
 from ltml.training import ablation
 from ltml.training.setup import load_data
@@ -67,6 +69,46 @@ def add(rows: pd.DataFrame) -> None:
     if TABLE.exists():
         rows = pd.concat([pd.read_csv(TABLE), rows]).drop_duplicates(cell, keep="last")
     write_csv(TABLE, rows.sort_values(cell, ignore_index=True))
+
+
+LOOKS = {  # of a sampler and a loss: name, colour, mark
+    ("uniform", "bce"): ("BCE", "#3B3B3B", "o"),
+    ("uniform", "dgb"): ("DGB", "#D55E00", "s"),
+    ("group", "bce"): ("group sampling", "#0072B2", "^"),
+    ("group", "dgb"): ("group sampling and DGB", "#009E73", "D"),
+}
+NAMES = {"adamw": "AdamW", "sgd": "SGD"}
+
+
+@style()
+def draw(table: pd.DataFrame):
+    """Plot mAP and tail against the budget: a column for each optimiser and choice of the rate."""
+    sets = list(dict.fromkeys(table.data))
+    rows = [(data, metric) for data in sets for metric in ("mAP", "tail")]
+    columns = [(o, rate) for o in NAMES for rate in ("one for all", "each its best")]
+    size = {"figsize": (11, 1 + 2.2 * len(rows)), "layout": "constrained"}
+    fig, axes = plt.subplots(len(rows), len(columns), sharex=True, sharey="row", **size)
+    for (data, metric), line in zip(rows, axes, strict=True):
+        for (optimizer, rate), ax in zip(columns, line, strict=True):
+            part = table[(table.data == data) & (table.optimizer == optimizer)]
+            part = part[part.rate == rate]
+            for (sampler, loss), (name, color, marker) in LOOKS.items():
+                row = part[(part.sampler == sampler) & (part.loss == loss)]
+                found = row.groupby("budget")[metric].agg(["mean", "std"])
+                options = {"color": color, "marker": marker, "ms": 4, "lw": 1.3, "label": name}
+                ax.errorbar(found.index, found["mean"], yerr=found["std"].fillna(0), **options)
+            ax.set_xscale("log")
+            if ax in axes[0]:
+                fixed = f"all at {FIXED[optimizer]:g}"
+                choice = fixed if rate == "one for all" else "each at its best rate"
+                ax.set_title(f"{NAMES[optimizer]}, {choice}")
+            if ax in axes[-1]:
+                ax.set_xlabel("training steps")
+        where = "from nothing" if data == "pictograms" else "frozen"
+        line[0].set_ylabel(f"{data}, {where}\n{metric} (%)")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return fig, axes
 
 
 if __name__ == "__main__":

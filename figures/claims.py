@@ -295,10 +295,29 @@ def others() -> Iterator[dict]:
             yield row | over_seeds((by["ignore"] - by["negative"]).dropna())
 
 
+def budgets() -> Iterator[dict]:
+    """Rows of balancing against plain BCE on a budget, at one rate for all and each at its own."""
+    table = pd.read_csv(HERE / "budget.csv")
+    place = {"pictograms": ("small", "from nothing")}
+    cell = ["data", "optimizer", "budget", "rate"]
+    for (data, optimizer, steps, rate), part in table.groupby(cell, sort=False):
+        plain = _of(part, {"sampler": "uniform", "loss": "bce"}).set_index("seed")
+        network, stage = place.get(data, ("efficientnet_lite0", "frozen"))
+        row = {"claim": f"balancing, {rate}".replace(", ", "-").replace(" ", "-")}
+        row |= {"data": data, "network": network, "stage": f"{stage}, {steps} steps of {optimizer}"}
+        for (sampler, loss), rows in part.groupby(["sampler", "loss"], sort=False):
+            if (sampler, loss) == ("uniform", "bce"):
+                continue
+            row |= {"setting": f"{sampler} / {loss}", "against": "uniform / bce"}
+            for metric in ("mAP", "tail"):
+                differences = (rows.set_index("seed")[metric] - plain[metric]).dropna()
+                yield row | {"metric": metric} | over_seeds(differences)
+
+
 def judge() -> pd.DataFrame:
     """Return the table of claims."""
     photos = [pd.read_csv(path) for path in sorted(TABLES.glob("*.photos.csv"))]
-    rows = pd.DataFrame([*pairs_of(measured()), *others()])
+    rows = pd.DataFrame([*pairs_of(measured()), *others(), *budgets()])
     table = pd.concat([rows, *photos], ignore_index=True).reindex(columns=COLUMNS)
     numbers = ["difference", "low", "high"]
     table[numbers] = table[numbers].astype(float).round(2)
@@ -326,6 +345,8 @@ SENTENCES = {
     "interpolation": "half way back and re-fitted, against re-fitted",
     "refit-and-interpolation": "half way back and re-fitted, against the trained classifier",
     "recipe": "`--recipe photos`, against uniform, BCE and the trained classifier",
+    "balancing-one-for-all": "on a budget, DGB, group sampling or both, against BCE: at one rate",
+    "balancing-each-its-best": "the same, each at its best rate",
     "thresholds": "thresholds by leave-one-out, against validation photos",
     "suspects": "suspects by the closed form, against cleanlab",
     "unknown-ignored": "unknown labels ignored, against taken as negative",

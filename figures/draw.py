@@ -6,6 +6,7 @@ make them anew stand in book/guide/results.md, whose tables, and README's, are w
 
 from pathlib import Path
 
+import budget
 import claims
 import matplotlib
 import pandas as pd
@@ -37,6 +38,7 @@ def main() -> None:
             photos[(photos.backbone == "tuned") & (photos["size"] == 160)]
         ),
     }
+    figures["budget"] = budget.draw(pd.read_csv(budget.TABLE))
     for name, (figure, _) in figures.items():
         plots.save(figure, HERE / name)
     rows = photo_rows(photos)
