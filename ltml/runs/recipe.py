@@ -291,7 +291,7 @@ _PHOTOS = Recipe(
     data="folder",
     backbone="mobilenet_v2",
     weights="DEFAULT",
-    image_size=160,
+    image_size=224,
     augment="strong",
     steps=240,
     batch_size=32,
@@ -302,9 +302,7 @@ _PHOTOS = Recipe(
 
 PRESETS = {
     "photos": replace(_PHOTOS, **_METHOD),
-    "photos-frozen": replace(
-        _PHOTOS, freeze=-1, image_size=224, augment="light", steps=300, batch_size=64
-    ),
+    "photos-frozen": replace(_PHOTOS, freeze=-1, augment="light", steps=300, batch_size=64),
 } | {
     name: replace(_USUAL, data=data, **changes)
     for data in ("voc-lt", "coco-lt")
