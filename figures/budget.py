@@ -85,8 +85,9 @@ def draw(table: pd.DataFrame):
     """Plot mAP and tail against the budget: a column for each optimiser and choice of the rate."""
     sets = list(dict.fromkeys(table.data))
     rows = [(data, metric) for data in sets for metric in ("mAP", "tail")]
-    columns = [(o, rate) for o in NAMES for rate in ("one for all", "each its best")]
-    size = {"figsize": (11, 1 + 2.2 * len(rows)), "layout": "constrained"}
+    there = [name for name in NAMES if name in set(table.optimizer)]
+    columns = [(o, rate) for o in there for rate in ("one for all", "each its best")]
+    size = {"figsize": (1 + 2.6 * len(columns), 1 + 2.2 * len(rows)), "layout": "constrained"}
     fig, axes = plt.subplots(len(rows), len(columns), sharex=True, sharey="row", **size)
     for (data, metric), line in zip(rows, axes, strict=True):
         for (optimizer, rate), ax in zip(columns, line, strict=True):

@@ -40,7 +40,7 @@ def main() -> None:
     }
     figures["budget"] = budget.draw(pd.read_csv(budget.TABLE))
     for name, (figure, _) in figures.items():
-        plots.save(figure, HERE / name)
+        plots.save(figure, HERE / name, overwrite=True)
     rows = photo_rows(photos)
     _replace(RESULTS, "ablation", ablation.markdown(table))
     _replace(RESULTS, "all photos", rows)
