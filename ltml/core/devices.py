@@ -20,7 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         InputError: if there is no such device here.
     """
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from ltml.core.entries import EntrySet, read_lists, read_matrix
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names
-from ltml.core.options import choose
+from ltml.core.options import choose, fitted
 
 # torch is imported by the methods that return tensors: a table of runs need not wait for it.
 
@@ -335,6 +335,7 @@ class LabelMatrix:
             >>> labels.groups()["tail"]
             array([1])
         """
+        head, tail = (fitted(n, x, int | None) for n, x in (("head", head), ("tail", tail)))
         head = self.bounds[0] if head is None else head
         tail = self.bounds[1] if tail is None else tail
         if not 0 <= tail <= head:

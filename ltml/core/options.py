@@ -128,6 +128,10 @@ def _convert(value, kind):
         if not isinstance(value, Mapping):
             raise TypeError
         return {str(k): _convert(v, of[1]) if of else v for k, v in value.items()}
+    if origin is abc.Callable:
+        if not callable(value):
+            raise TypeError
+        return value
     if origin in (list, tuple, abc.Sequence):
         if isinstance(value, str | bytes | Mapping) or not getattr(value, "ndim", 1):
             raise TypeError
@@ -173,6 +177,8 @@ def _wanted(kind, name: str) -> str:
         return f"names with {_wanted(of[1], 'each')} each" if of else "names with values"
     if origin in (list, tuple, abc.Sequence):
         return f"a list, each {_wanted(of[0], 'item')}"
+    if origin is abc.Callable:
+        return "a function"
     words = {float: "a number", int: "a whole number", bool: "True or False", str: "text"}
     return words.get(kind) or {NoneType: "None", Path: "a path"}.get(kind) or kind.__name__
 

@@ -10,6 +10,7 @@ from scipy.sparse import eye_array, hstack
 
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
+from ltml.core.options import Seed, fitted
 from ltml.data.splits import LongTailData
 
 _LOG = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def holdout_split(labels, share: float, *, seed: int = 0) -> tuple[np.ndarray, n
         >>> len(train), len(val), (2 in train) != (3 in train)
         (2, 2, True)
     """
+    share, seed = fitted("share", share, float), fitted("seed", seed, Seed)
     if not 0 < share < 1:
         raise InputError(f"share={share!r} of held-out images; give a number between 0 and 1")
     labels, rng = LabelMatrix(labels), np.random.default_rng(seed)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from ltml.core.devices import cores, free_memory
+from ltml.core.devices import choose_device, cores, free_memory
 from ltml.core.errors import InputError
-from ltml.core.options import choose
+from ltml.core.options import Bounds, choose, fitted
 from ltml.core.seeding import generator
 from ltml.data.augment import AUGMENTATIONS
 from ltml.data.image import BILINEAR, BOX, Resampling, read_image, square
@@ -91,10 +92,9 @@ class Loader:
         progress: bool = False,
         broken: dict[int, InputError] | None = None,
     ):
-        if image_size < 8:
-            raise InputError(f"image_size={image_size} is too small; give at least 8 pixels")
-        if keep not in (None, "device", "memory", "files"):
-            raise InputError(f"keep={keep!r} is unknown; choose device, memory, files or None")
+        image_size = fitted("image_size", image_size, Annotated[int, Bounds("[8, 10000]")])
+        workers = fitted("workers", workers, Annotated[int, Bounds("[1, 1e4]")] | None)
+        keep = fitted("keep", keep, Literal["device", "memory", "files"] | None)
         self._random = choose("augment", augment, AUGMENTATIONS)()
         self.mirrors = any(getattr(transform, "flip", 0) for transform in self._random)
         self._plain = v2.Normalize(list(mean), list(std))
@@ -102,7 +102,7 @@ class Loader:
         decoded = split.originals is not None and split.images.ndim == 4
         if decoded and split.images.shape[2:] != (image_size, image_size):
             split = replace(split, images=split.originals, originals=None)
-        self.split, self.image_size, self.device = split, image_size, torch.device(device)
+        self.split, self.image_size, self.device = split, image_size, choose_device(device)
         self.workers, self.broken = workers or cores(), broken
         # A bank keeps feature maps (N, V, D, h, w), to which no picture of the images is left.
         self.maps = isinstance(split.images, Tensor) and split.images.ndim == 5

@@ -22,6 +22,7 @@ from plotly.offline import get_plotlyjs
 from ltml.core.errors import InputError
 from ltml.core.files import check_replaceable, make_parent, write_atomically
 from ltml.core.labels import GROUPS, LabelMatrix
+from ltml.core.options import fitted
 from ltml.plots import captions, frames, live
 from ltml.plots.photos import mistakes_of
 from ltml.runs.run import Run, table_of
@@ -59,6 +60,7 @@ def write_report(
     """
     if not runs:
         raise InputError("no run was given; give folders of runs, such as runs/demo")
+    images = fitted("images", images, int)
     if images < 0:
         raise InputError(f"images={images}: give 0 for none, or how many of each class")
     out = Path(out)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ltml.core.errors import InputError
 from ltml.core.files import check_replaceable, make_parent, write_atomically
-from ltml.core.options import choose
+from ltml.core.options import choose, fitted
 
 # Okabe and Ito's palette, safe for colour-blind readers; dark, middle and light also in greyscale,
 # and hatched apart from each other.
@@ -112,7 +112,10 @@ def style(
         ...     plt.rcParams["font.size"]
         7.0
     """
-    for name, value in (("width", width), ("height", height), ("font", font)):
+    sizes = {"width": width, "height": height, "font": font}
+    sizes = {name: fitted(name, value, float | None) for name, value in sizes.items()}
+    width, height, font = sizes.values()
+    for name, value in sizes.items():
         if value is not None and not 0 < value < 1000:
             raise InputError(f"{name}={value!r}: give a number above 0")
     settings = {

@@ -15,7 +15,7 @@ import pandas as pd
 from ltml.core.errors import InputError
 from ltml.core.files import check_class_names, quote, read_json
 from ltml.core.labels import BOUNDS, GROUPS
-from ltml.core.options import choose
+from ltml.core.options import choose, fitted
 from ltml.runs.history import ScoreHistory, read_history
 from ltml.runs.recipe import Recipe, from_fit
 from ltml.runs.scores import SPLITS, Scores, find_mistakes, read_scores
@@ -272,6 +272,7 @@ class Run:
         """
         found = self.scores(split)
         of_class = self._classes.set_index("class").group.loc[list(found.class_names)]
+        classes = fitted("classes", classes, list[str] | None)
         if group is not None:
             choose("group", group, dict.fromkeys(GROUPS))
             names = of_class.index[of_class == group]

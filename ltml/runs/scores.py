@@ -12,7 +12,7 @@ import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.files import write_atomically, write_csv
-from ltml.core.options import choose
+from ltml.core.options import choose, fitted
 
 # Whoever looks at mistakes need not wait for torch.
 
@@ -214,6 +214,7 @@ def find_mistakes(
     names, N = scores.class_names, len(scores)
     if kind is not None:
         choose("kind", kind, dict.fromkeys(KINDS))
+    per_class = fitted("per_class", per_class, int | None)
     if per_class is not None and per_class < 1:
         raise InputError(f"per_class={per_class}: give at least 1")
     column = {name: c for c, name in enumerate(names)}

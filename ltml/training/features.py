@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from torchvision.transforms import v2
 from ltml.core.errors import InputError
 from ltml.core.files import write_atomically
 from ltml.core.labels import LabelMatrix
+from ltml.core.options import Bounds, fitted
 from ltml.data.loader import Loader
 from ltml.data.splits import LongTailData
 from ltml.runs.features import FILE, SCHEMA, SPLITS, FeatureRecord, token
@@ -51,10 +53,8 @@ def record_features(
         InputError: if the run has no weights, or the data are not the run's.
     """
     run = run if isinstance(run, Run) else Run.load(run)
-    if per_class < 2 or neighbors < 1:
-        raise InputError(
-            f"per_class={per_class}, neighbors={neighbors}: give at least 2, and at least 1"
-        )
+    per_class = fitted("per_class", per_class, Annotated[int, Bounds("[2, 1e6]")])
+    neighbors = fitted("neighbors", neighbors, Annotated[int, Bounds("[1, 1e6]")])
     image_model = run.model(device=device)
     model, target = image_model.classifier, next(image_model.parameters()).device
     data = data_of(run, data)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from torchvision.transforms import v2
 from ltml.core.devices import choose_device
 from ltml.core.errors import InputError
 from ltml.core.labels import LabelMatrix
-from ltml.core.options import check_fields
+from ltml.core.options import Bounds, check_fields, fitted
 from ltml.data.image import IMAGE_SUFFIXES, each_image, read_image
 from ltml.data.loader import Loader, decode_image
 from ltml.data.splits import Split
@@ -129,6 +130,7 @@ def predict(
     """Return each image's probability of each class; see :meth:`ltml.Run.predict`."""
     changes = {"engine": engine} | ({} if precision is None else {"precision": precision})
     check_fields(replace(Recipe(), **changes))
+    batch_size = fitted("batch_size", batch_size, Annotated[int, Bounds("[1, 1e6]")] | None)
     model = load_model(run, device=device)
     for name, value in changes.items():
         setattr(model.classifier.backbone, name, value)

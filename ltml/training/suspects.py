@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from ltml.core.devices import choose_device
 from ltml.core.discriminant import SHRINKAGES, SharedCovariance
 from ltml.core.errors import InputError
-from ltml.core.options import choose
+from ltml.core.options import checked, choose
 from ltml.data.catalog import load
 from ltml.data.loader import Loader
 from ltml.data.single import class_names_of, find_table, load_table
 from ltml.data.splits import LongTailData, Split
-from ltml.runs.recipe import Recipe
+from ltml.runs.recipe import Positive, Recipe
 from ltml.training.bank import Bank
 from ltml.training.network import Classifier, make_backbone
 from ltml.training.passes import pooled_features
@@ -110,6 +110,7 @@ class Suspects:
         return pd.DataFrame(columns).astype({"given": "Int64"})
 
 
+@checked
 def suspects(
     data: LongTailData | Split | str | Path,
     /,
@@ -117,8 +118,8 @@ def suspects(
     backbone: str = "resnet50",
     weights: str | None = "DEFAULT",
     image_size: int | None = None,
-    shrinkage: float | None = None,
-    device: str = "auto",
+    shrinkage: Positive | None = None,
+    device: str | torch.device = "auto",
     progress: bool = True,
     **options,
 ) -> Suspects:

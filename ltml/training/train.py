@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from ltml.core.files import write_atomically
 from ltml.core.heads import PooledLinear
 from ltml.core.losses import make_loss
 from ltml.core.metrics import average_precision, group_map
-from ltml.core.options import build, choose
+from ltml.core.options import Bounds, build, checked, choose
 from ltml.core.ranks import Ranks
 from ltml.core.sampler import SAMPLERS
 from ltml.core.seeding import generator
@@ -64,6 +65,7 @@ log = logging.getLogger(__name__)
 STATEFUL = ("model", "optimizer", "criterion", "sampler", "recorder")
 
 
+@checked
 def fit(
     recipe: Recipe,
     *,
@@ -72,7 +74,7 @@ def fit(
     overwrite: bool = False,
     progress: bool = True,
     on_epoch: Callable[[Run], None] | None = None,
-    save_minutes: float = 5.0,
+    save_minutes: Annotated[float, Bounds("[0, 1e9]")] = 5.0,
     log: str | None = None,
 ) -> Run:
     """Train by a recipe, and leave a run in a folder.
@@ -176,13 +178,14 @@ def probe(
     return fit(Recipe.probe(**changes), out=out, data=data, overwrite=overwrite, progress=progress)
 
 
+@checked
 def resume(
     path: str | Path,
     *,
     data: LongTailData | None = None,
     progress: bool = True,
     on_epoch: Callable[[Run], None] | None = None,
-    save_minutes: float = 5.0,
+    save_minutes: Annotated[float, Bounds("[0, 1e9]")] = 5.0,
 ) -> Run:
     """Go on with a training that was interrupted, to exactly what it would have become.
 
