@@ -3,12 +3,14 @@
 import logging
 import math
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import eye_array, hstack
 
 from ltml.core.errors import InputError
+from ltml.core.files import quote
 from ltml.core.labels import LabelMatrix
 from ltml.core.options import Seed, fitted
 from ltml.data.splits import LongTailData
@@ -49,9 +51,9 @@ def holdout_split(labels, share: float, *, seed: int = 0) -> tuple[np.ndarray, n
         >>> len(train), len(val), (2 in train) != (3 in train)
         (2, 2, True)
     """
-    share, seed = fitted("share", share, float), fitted("seed", seed, Seed)
-    if not 0 < share < 1:
-        raise InputError(f"share={share!r} of held-out images; give a number between 0 and 1")
+    seed = fitted("seed", seed, Seed)
+    if not isinstance(share, Real) or not 0 < share < 1:
+        raise InputError(f"share={quote(share)} of held-out images; give a number between 0 and 1")
     labels, rng = LabelMatrix(labels), np.random.default_rng(seed)
     matrix, columns, counts = labels.matrix, labels.matrix.tocsc(), labels.counts
     least, most = np.where(counts > 1, 1, 0), np.where(counts > 1, counts - 1, counts)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ltml.core.devices import choose_device, cores, free_memory
 from ltml.core.errors import InputError
+from ltml.core.files import quote
 from ltml.core.options import Bounds, choose, fitted
 from ltml.core.seeding import generator
 from ltml.data.augment import AUGMENTATIONS
@@ -92,9 +93,12 @@ class Loader:
         progress: bool = False,
         broken: dict[int, InputError] | None = None,
     ):
-        image_size = fitted("image_size", image_size, Annotated[int, Bounds("[8, 10000]")])
+        image_size = fitted("image_size", image_size, Annotated[int, Bounds("(-inf, 10000]")])
         workers = fitted("workers", workers, Annotated[int, Bounds("[1, 1e4]")] | None)
-        keep = fitted("keep", keep, Literal["device", "memory", "files"] | None)
+        if image_size < 8:
+            raise InputError(f"image_size={image_size} is too small; give at least 8 pixels")
+        if not isinstance(keep, str | None) or keep not in (None, "device", "memory", "files"):
+            raise InputError(f"keep={quote(keep)} is unknown; choose device, memory, files or None")
         self._random = choose("augment", augment, AUGMENTATIONS)()
         self.mirrors = any(getattr(transform, "flip", 0) for transform in self._random)
         self._plain = v2.Normalize(list(mean), list(std))

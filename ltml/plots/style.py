@@ -112,12 +112,12 @@ def style(
         ...     plt.rcParams["font.size"]
         7.0
     """
-    sizes = {"width": width, "height": height, "font": font}
-    sizes = {name: fitted(name, value, float | None) for name, value in sizes.items()}
-    width, height, font = sizes.values()
+    given = {"width": width, "height": height, "font": font}
+    sizes = {name: fitted(name, value, float | None) for name, value in given.items()}
     for name, value in sizes.items():
         if value is not None and not 0 < value < 1000:
-            raise InputError(f"{name}={value!r}: give a number above 0")
+            raise InputError(f"{name}={given[name]!r}: give a number above 0")
+    width, height, font = sizes.values()
     settings = {
         name: value
         for name, value in _SETTINGS.items()

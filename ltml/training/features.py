@@ -53,8 +53,15 @@ def record_features(
         InputError: if the run has no weights, or the data are not the run's.
     """
     run = run if isinstance(run, Run) else Run.load(run)
-    per_class = fitted("per_class", per_class, Annotated[int, Bounds("[2, 1e6]")])
-    neighbors = fitted("neighbors", neighbors, Annotated[int, Bounds("[1, 1e6]")])
+    kind = Annotated[int, Bounds("(-inf, 1e6]")]
+    per_class, neighbors = (
+        fitted("per_class", per_class, kind),
+        fitted("neighbors", neighbors, kind),
+    )
+    if per_class < 2 or neighbors < 1:
+        raise InputError(
+            f"per_class={per_class}, neighbors={neighbors}: give at least 2, and at least 1"
+        )
     image_model = run.model(device=device)
     model, target = image_model.classifier, next(image_model.parameters()).device
     data = data_of(run, data)
