@@ -251,3 +251,22 @@ def test_a_second_stage_gives_a_row_for_each_classifier():
     assert table["tail"][0] == pytest.approx(
         100 * stages[stages.group == "tail"].ap.mean(), abs=0.006
     )
+
+
+def test_a_grid_takes_data_that_is_loaded_or_a_bank_of_it(tmp_path, monkeypatch):
+    import ltml
+
+    data = ltml.load("pictograms", scale=0.05, image_size=24, test_images=40)
+    base = replace(TINY, freeze=-1, data_options={"scale": 0.05, "test_images": 40})
+    grid = ablation.cells(seeds=1, only=["uniform/bce/off"])
+    loaded = ablation.ablate(base, grid, tmp_path / "loaded", progress=False)
+
+    def refuse(recipe):
+        raise AssertionError("loaded again")
+
+    monkeypatch.setattr(ablation, "load_data", refuse)
+    for name, given in (("data", data), ("bank", ltml.bank(base, data, progress=False))):
+        table = ablation.ablate(base, grid, tmp_path / name, data=given, progress=False)
+        assert table.mAP.tolist() == pytest.approx(loaded.mAP.tolist(), abs=0.2)
+    monkeypatch.setattr(ablation, "fit", refuse)  # finished cells are known by either
+    ablation.ablate(base, grid, tmp_path / "bank", data=data, progress=False)
