@@ -4,6 +4,7 @@ import itertools
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -94,3 +95,22 @@ def test_numbers_of_any_type_are_numbers(run, tiny):
     assert len(run.mistakes(per_class=np.int64(1))) == len(run.mistakes(per_class="1"))
     assert run.predict(tiny.test.subset([0]), batch_size=2.0, progress=False).shape == (1, 20)
     assert Path(resume(run.path, save_minutes="5").path) == run.path
+
+
+DRAWN = ["gradient_magnitudes", "gradient_heatmap", "gradient_imbalance", "class_ap", "group_bars"]
+
+
+@pytest.mark.parametrize("name", [*DRAWN, "label_counts", "class_rates", "group_balance"])
+@pytest.mark.parametrize("wrong", [3, None, [None], [3.5], {"a": object()}, b"x", ["nowhere"]])
+def test_what_is_no_run_is_not_drawn(name, wrong):
+    with pytest.raises(InputError) as error:
+        getattr(plots, name)(wrong)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_run_may_be_given_as_its_folder(name):
+    folder = Path(__file__).resolve().parents[1] / "figures" / "records" / "method"
+    for runs in (folder, str(folder), [folder, ltml.Run.load(folder)], {"a": str(folder)}):
+        fig, _ = getattr(plots, name)(runs)
+        plt.close(fig)

@@ -1,9 +1,11 @@
 """Tidy tables, one for each figure: what the static and the live figures both plot.
 
 A row is one class, group, epoch or pair. Classes are in the order in which they are plotted: by
-descending training images, then by name. Runs are one run, several, or name -> run.
+descending training images, then by name. Runs are one run, several, or name -> run; each may be
+given as its folder.
 """
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -12,6 +14,7 @@ import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.labels import GROUPS, LabelMatrix
+from ltml.runs.run import Run
 
 # What needs torch is imported where it is used: a table of runs need not wait for it.
 
@@ -50,6 +53,27 @@ def named(items, name_of=lambda item: getattr(item, "name", "")) -> dict:
     return found
 
 
+def runs_of(items) -> dict[str, Run]:
+    """Name runs, each given as it is or as its folder; see :func:`named`.
+
+    Raises:
+        InputError: if something else is among them, or a folder holds no finished run.
+    """
+
+    def read(item) -> Run:
+        if isinstance(item, str | os.PathLike):
+            return Run.load(item)
+        if not isinstance(item, Run):
+            kind = type(item).__name__
+            raise InputError(f"a run is of type {kind}; give runs, or folders of runs")
+        return item
+
+    if isinstance(items, Mapping):
+        return named({name: read(item) for name, item in items.items()})
+    one = isinstance(items, str) or not hasattr(items, "__iter__")
+    return named([read(item) for item in ([items] if one else items)])
+
+
 def rarest(groups) -> str:
     """Return the rarest of head, medium and tail that occurs."""
     return [group for group in GROUPS if group in set(groups)][-1]
@@ -65,7 +89,8 @@ def counts(source) -> pd.DataFrame:
     if isinstance(source, LabelMatrix):
         names, groups = source.class_names, source.group_of_class()
         return _by_count(pd.DataFrame({"class": names, "group": groups, "count": source.counts}))
-    return source.classes[["class", "group", "count"]]
+    (run,) = runs_of([source]).values()
+    return run.classes[["class", "group", "count"]]
 
 
 def gradients(runs, *, epoch: int | None = None) -> pd.DataFrame:
@@ -135,7 +160,7 @@ def balanced(run, *, strength: float = 0.5, max_weight: float = 100.0) -> pd.Dat
 def class_ap(runs) -> pd.DataFrame:
     """Return run, class, group, count, ap of each run's last epoch."""
     columns = ["run", "class", "group", "count", "ap"]
-    return _together({n: run.classes.assign(run=n)[columns] for n, run in named(runs).items()})
+    return _together({n: run.classes.assign(run=n)[columns] for n, run in runs_of(runs).items()})
 
 
 def group_map(runs, *, pool: bool = False) -> pd.DataFrame:
@@ -143,7 +168,7 @@ def group_map(runs, *, pool: bool = False) -> pd.DataFrame:
 
     With ``pool``, runs that differ by their seed alone are one; else each has a NaN deviation.
     """
-    found, pooled, rows = named(runs), {}, []
+    found, pooled, rows = runs_of(runs), {}, []
     for name, run in found.items():
         pooled.setdefault(run.setting if pool else name, []).append(name)
     for names in pooled.values():
@@ -161,7 +186,7 @@ def stages(runs) -> pd.DataFrame:
     There are no rows for other runs.
     """
     columns, parts = ["name", "group", "mean", "deviation", "seeds"], []
-    for name, run in named(runs).items():
+    for name, run in runs_of(runs).items():
         if (table := run.stages).empty:
             continue
         whole = pd.concat([table, table.assign(group="mAP")])
@@ -175,7 +200,7 @@ def stages(runs) -> pd.DataFrame:
 def curves(runs) -> pd.DataFrame:
     """Return run, epoch, step, split, group, mAP of every epoch that was evaluated."""
     parts = []
-    for name, run in named(runs).items():
+    for name, run in runs_of(runs).items():
         long = run.metrics.melt(["epoch", "step"])
         parted = long.pop("variable").str.extract(r"^(val_)?(mAP|head|medium|tail)$")
         long["split"] = parted[0].map({"val_": "val"}).fillna("test")
@@ -192,7 +217,7 @@ def interference(runs, *, epoch: int | None = None) -> pd.DataFrame:
         epoch: number of the epoch, from 1; default: the last.
     """
     parts = []
-    for name, run in named(runs).items():
+    for name, run in runs_of(runs).items():
         path = run.path / "interference.npz"
         if not path.is_file():
             raise InputError(
@@ -232,6 +257,10 @@ def class_rates(samplers, *, draws: str = "all") -> pd.DataFrame:
         samplers = {name: SAMPLERS[name](samplers, batch_size=64) for name in kinds}
     names = {kind: name for name, kind in SAMPLERS.items()}
     found = named(samplers, lambda each: names.get(type(each), type(each).__name__))
+    for each in found.values():
+        if not hasattr(each, "image_probabilities"):
+            kind = type(each).__name__
+            raise InputError(f"a sampler is of type {kind}; give samplers, or a LabelMatrix")
     parts = {name: _rates_of(sampler, draws) for name, sampler in found.items()}
     last = next(reversed(parts.values()))
     frame = _together({name: table.assign(sampler=name) for name, table in parts.items()})
@@ -283,7 +312,7 @@ def _record_of(item):
 
 
 def _recorded(runs) -> dict:
-    found = named(runs)
+    found = runs_of(runs)
     for name, run in found.items():
         if run.per_class[["grad_pos", "grad_neg"]].isna().all(axis=None):
             raise InputError(f"run {name!r} holds no record of its gradients; train it again")

@@ -65,7 +65,7 @@ def write_report(
         raise InputError(f"images={images}: give 0 for none, or how many of each class")
     out = Path(out)
     check_replaceable(out, '<meta name="generator" content="ltml">')
-    named = frames.named(runs)
+    named = frames.runs_of(runs)
     names = list(named)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     labels = {"labels": labels} if isinstance(labels, LabelMatrix) else labels or {}
