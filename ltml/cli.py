@@ -52,7 +52,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, steps: int | None = None)
     ours = (out / "baseline" / "config.json").is_file()  # where an earlier demo wrote
     for name in ("label_counts", "gradient_magnitudes", "gradient_heatmap", "class_ap"):
         check_figure(out / "figures" / name, overwrite=ours)
-    options = {"steps": steps, "seed": seed, "evaluate_every": 1}
+    options = {"steps": steps, "seed": seed, "evaluate_every": 2}
     recipes = {
         "baseline": Recipe.baseline(**options),
         "class-aware": Recipe.baseline(sampler="class-aware", **options),
