@@ -15,6 +15,7 @@ from pathlib import Path
 import loading
 import losses
 import pandas as pd
+import passing
 import probing
 import reading
 import sampling
@@ -54,6 +55,7 @@ def main() -> None:
         "loader": (loading.measure(), loading),
         "reading": (reading.measure(), reading),
         "closed form": ([row for d in DEVICES for row in probing.measure(d)], probing),
+        "images through a network": (passing.measure(), passing),
         "demo": (demo(small["bare loop, ms"] / 1000), None),
     }
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

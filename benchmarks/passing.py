@@ -1,0 +1,253 @@
+"""Images through a network: whole commands beside version 0.4.0 and what one would write instead.
+
+Each row is a process of its own: its CPU seconds (user and system, of all threads), its wall time
+and the most memory that it held. Photos are those of a data set beside the repository, where there
+is one, else noise, with random weights.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from PIL import Image
+from plain import session_of
+from timing import in_turns, medians
+
+from ltml.core.devices import kept_memory
+from ltml.training.engine import Compiled
+from ltml.training.folding import fold
+from ltml.training.network import make_backbone
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS = ROOT.parent / "shared" / "data"
+BEFORE = "6c16f296"  # the last commit of version 0.4.0
+NETWORKS = {
+    "mobilenet_v2": "mobilenet_v2_imagenet.pth",
+    "timm/tf_efficientnet_lite0": "efficientnet_lite0.safetensors",
+}
+
+
+def measure() -> list[dict]:
+    """Return a row a command: its CPU seconds, wall seconds and peak memory."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        before = _before(folder)
+        for network, file in NETWORKS.items():
+            photos, weights = _photos(folder, network, file)
+            rows += [
+                dict(network=network, **row)
+                for row in _rows(folder, network, photos, weights, before)
+            ]
+            shutil.rmtree(folder / "runs")
+        if before is not None:
+            subprocess.run(["git", "worktree", "remove", "--force", before], cwd=ROOT, check=True)
+    return rows
+
+
+def _rows(folder: Path, network: str, photos: Path, weights: Path, before: Path | None):
+    some = sorted((photos / "test").iterdir())[:1000]
+    common = ["--backbone", network, "--weights", weights, "--val-split", "val"]
+    fast = ["--engine", "openvino", "--precision", "bfloat16"]
+    versions = {"0.4.0": before, "this": ROOT}
+    for version, code in versions.items():
+        if code is None:
+            continue
+        run = folder / "runs" / version
+        yield _ltml(code, version, "probe", photos, *common, "--out", run)
+        if version == "this" and find_spec("openvino"):
+            out = ["--out", folder / "runs" / "fast"]
+            yield _ltml(code, "this, openvino, bfloat16", "probe", photos, *common, *fast, *out)
+        yield _ltml(code, version, "predict", run, some[0], what="predict of one photo")
+        yield _ltml(code, version, "predict", run, *some, what=f"predict of {len(some):,} photos")
+        if version == "this" and find_spec("openvino"):
+            what = f"predict of {len(some):,} photos"
+            yield _ltml(code, "this, openvino, bfloat16", "predict", run, *some, *fast, what=what)
+    yield _process(
+        "plain loop, DataLoader, batches of 64", "pass", _plain("torch", network, photos, weights)
+    )
+    if find_spec("onnxruntime"):
+        yield _process(
+            "ONNX Runtime, batches of 4", "pass", _plain("onnxruntime", network, photos, weights)
+        )
+    yield from _pass_alone(network, weights)
+    if network != "mobilenet_v2":
+        return
+    for version, code in versions.items():
+        if code is not None:
+            options = ["--recipe", "photos", "--data", "folder", "--root", photos, *common]
+            options += [
+                "--image-size",
+                "224",
+                "--steps",
+                "60",
+                "--out",
+                folder / "runs" / f"tuned {version}",
+            ]
+            yield _ltml(code, version, "train", *options, what="train, 60 steps of 32 at 224 px")
+
+
+def _pass_alone(network: str, weights: Path) -> list[dict]:
+    """CPU milliseconds an image, of what a pass computes: no decoding, one thread."""
+    torch.set_num_threads(1)
+    backbone = make_backbone(network, weights=weights).eval()
+    backbone = backbone.to(memory_format=torch.channels_last)
+    images = torch.randn(16, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    jobs = {}
+    with torch.no_grad():
+        folded = fold(backbone, images[:4])[0].frozen()
+        jobs["torch, folded, batches of 16"] = lambda: folded(images)
+        if find_spec("onnxruntime"):
+            session, feed = session_of(backbone)
+            jobs["ONNX Runtime, batches of 4"] = lambda: [
+                session.run(None, {feed: some.contiguous().numpy()}) for some in images.split(4)
+            ]
+        if find_spec("openvino"):
+            for precision in ("float32", "bfloat16"):
+                program = Compiled(folded, images[:4], precision)
+                jobs[f"OpenVINO, {precision}, batches of 4"] = lambda program=program: [
+                    program(some) for some in images.split(4)
+                ]
+        with kept_memory(torch.device("cpu")):
+            taken = medians(in_turns(jobs, seconds=20))
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return [
+        {"what": "pass alone, one thread", "by": name, "ms an image": 1e3 * s / len(images)}
+        for name, s in taken.items()
+    ]
+
+
+def _ltml(code: Path, who: str, *command, what: str = "") -> dict:
+    program = "import sys; from ltml.cli import main; sys.exit(main())"
+    arguments = [sys.executable, "-c", program, *map(str, command), "--quiet"]
+    environment = os.environ | {"PYTHONPATH": str(code)}
+    return _process(who, what or command[0], arguments, environment)
+
+
+def _plain(how: str, *arguments) -> list[str]:
+    return [sys.executable, str(ROOT / "benchmarks" / "plain.py"), how, *map(str, arguments)]
+
+
+def _process(who: str, what: str, arguments: list[str], environment=None) -> dict:
+    """Run a command to its end."""
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        child = subprocess.Popen(arguments, stdout=said, stderr=said, env=environment)
+        _, status, used = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - began
+        if status:
+            said.seek(0)
+            raise RuntimeError(f"{arguments} failed:\n{said.read().decode()[-3000:]}")
+    cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
+    return {"what": what, "by": who, "CPU s": cpu, "wall s": wall, "peak GiB": peak}
+
+
+def _before(folder: Path) -> Path | None:
+    """Version 0.4.0 from the repository's history, where there is one."""
+    command = ["git", "worktree", "add", "--quiet", "--detach", folder / "before", BEFORE]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    return None if found.returncode else folder / "before"
+
+
+def _photos(folder: Path, network: str, file: str) -> tuple[Path, Path]:
+    """Photos and weights: real ones, or noise."""
+    if (PHOTOS / "voc_lt_proxy").is_dir():
+        return PHOTOS / "voc_lt_proxy", PHOTOS / "weights" / file
+    photos = folder / "photos"
+    random = torch.Generator().manual_seed(0)
+    for split, count in (("train", 300), ("val", 200), ("test", 400)):
+        (photos / split).mkdir(parents=True, exist_ok=True)
+        lines = ["image,labels"]
+        for i in range(count):
+            coarse = torch.rand(1, 3, 28, 36, generator=random)
+            image = torch.nn.functional.interpolate(coarse, (224, 288), mode="bilinear")[0]
+            image = (255 * image).byte().permute(1, 2, 0).numpy()
+            Image.fromarray(image).save(photos / split / f"{i}.jpg", quality=80)
+            lines.append(f"{split}/{i}.jpg,{'a b'[:: 1 + i % 2]}")
+        (photos / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    weights = folder / "weights.pth"
+    backbone = make_backbone(network)
+    torch.save(getattr(backbone, "model", backbone).state_dict(), weights)
+    return photos, weights
+
+
+def targets_met(rows: list[dict]) -> list[tuple[str, bool]]:
+    """Say what was aimed at, and whether it was reached."""
+    said = []
+    found = {(row["network"], row["what"], row["by"]): row for row in rows}
+
+    def ratio(text, most, above, below, measure="CPU s", less=None):
+        if above in found and below in found:
+            values = [found[key][measure] for key in (above, below)]
+            if less:
+                values = [
+                    v - found[(*key[:1], less, key[2].split(",")[0])][measure]
+                    for v, key in zip(values, (above, below), strict=True)
+                ]
+            share = values[0] / values[1]
+            said.append((f"{text} at most {most:.2f} times: {share:.2f}", share <= most))
+
+    fast = "this, openvino, bfloat16"
+    for network in NETWORKS:
+        new, old, quick = ((network, "probe", by) for by in ("this", "0.4.0", fast))
+        ratio(f"{network}: probe, CPU s of 0.4.0's", 1 / 2.3, new, old)
+        ratio(f"{network}: probe by OpenVINO in bfloat16, CPU s of 0.4.0's", 1 / 3.3, quick, old)
+        ratio(f"{network}: probe, memory of 0.4.0's", 1 / 2, new, old, "peak GiB")
+        one = "predict of one photo"
+        many = next(
+            (w for n, w, _ in found if n == network and w.startswith("predict of") and w != one), ""
+        )
+        ratio(
+            f"{network}: {many} less {one}, CPU s of 0.4.0's",
+            1 / 2.3,
+            (network, many, "this"),
+            (network, many, "0.4.0"),
+            less=one,
+        )
+        ratio(
+            f"{network}: the same by OpenVINO in bfloat16",
+            1 / 3.3,
+            (network, many, fast),
+            (network, many, "0.4.0"),
+            less=one,
+        )
+        ratio(
+            f"{network}: {one}, CPU s of 0.4.0's",
+            0.7,
+            (network, one, "this"),
+            (network, one, "0.4.0"),
+        )
+        alone = "pass alone, one thread"
+        ours, theirs = "torch, folded, batches of 16", "ONNX Runtime, batches of 4"
+        ratio(
+            f"{network}: pass alone, of ONNX Runtime's float32",
+            1.35,
+            (network, alone, ours),
+            (network, alone, theirs),
+            "ms an image",
+        )
+        plain = (network, "pass", "plain loop, DataLoader, batches of 64")
+        ratio(f"{network}: probe, CPU s of a plain loop's passes", 1, new, plain)
+    train = "train, 60 steps of 32 at 224 px"
+    new, old = (("mobilenet_v2", train, by) for by in ("this", "0.4.0"))
+    ratio("mobilenet_v2: train, CPU s of 0.4.0's", 0.7, new, old)
+    if new in found:
+        peak = found[new]["peak GiB"]
+        said.append(
+            (f"mobilenet_v2: {train}: at most 2.5 GB: {peak * 1.0737:.2f}", peak * 1.0737 <= 2.5)
+        )
+    return said
+
+
+if __name__ == "__main__":
+    rows = measure()
+    print(json.dumps(rows, indent=1))
+    for text, met in targets_met(rows):
+        print("met" if met else "MISSED", text)
