@@ -253,9 +253,11 @@ def _fits_in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if not any(words in str(error) for words in ("out of memory", "allocate memory")):
             raise
+        part = recipe.micro_batch or recipe.batch_size
+        cut = f"micro_batch={part // 2}, or " if recipe.freeze_norm and part > 1 else ""
         raise InputError(
             f"batch_size={recipe.batch_size} at image_size={recipe.image_size} does not fit in "
-            f"the memory of {device_name(device)}; give a smaller batch_size or image_size"
+            f"the memory of {device_name(device)}; give {cut}a smaller batch_size or image_size"
         ) from error
 
 
@@ -442,7 +444,10 @@ class Training:
             loss.backward()
         if weight.grad is not None:  # a head can be frozen by hand
             self.recorder.ledger.add_weight(weight.grad)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if not on_cpu or norm > recipe.clip:
+            nn.utils.clip_grads_with_norm_(parameters, recipe.clip, norm)
         self.divergence.see(self.step, loss, norm)
         if on_cpu:
             self.check()
