@@ -13,8 +13,10 @@ from ltml.plots.report import write_report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# NAME/ltml, as GitHub's workflows set it. Without it there is no address to open Colab from.
+# NAME/ltml, as GitHub's workflows set it, and here alone. Without it there is no address to open
+# Colab and Binder from.
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY")
+LAUNCH = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
 
 project = author = "ltml"
 version = release = ltml.__version__
@@ -35,6 +37,12 @@ for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
         first["metadata"]["tags"] = ["hide-input"]
+        if REPOSITORY:  # for who downloads it here
+            address = f'REPOSITORY = "https://github.com/{REPOSITORY}"'
+            first["source"] = "".join(first["source"]).replace('REPOSITORY = ""', address)
+        for cell in notebook["cells"]:  # pictures keep their colours on a dark page
+            if re.search(r"\.imshow\(|nearest_images\(", "".join(cell["source"])):
+                cell["metadata"]["tags"] = ["pictures"]
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -82,7 +90,8 @@ html_theme_options = {
     "footer_content_items": ["last-updated.html"],
     "show_navbar_depth": 1,
     "show_toc_level": 2,
-    "launch_buttons": {"colab_url": "https://colab.research.google.com"} if REPOSITORY else {},
+    "launch_buttons": LAUNCH if REPOSITORY else {},
+    "use_download_button": True,  # the notebook; and a page printed, as PDF
     "repository_url": f"https://github.com/{REPOSITORY}" if REPOSITORY else "",
     "repository_branch": os.environ.get("GITHUB_REF_NAME", "main"),
     "use_repository_button": bool(REPOSITORY),

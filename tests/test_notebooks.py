@@ -127,6 +127,11 @@ def test_an_error_that_a_widget_swallowed_is_found(tmp_path):
     assert errors(execute(book, tmp_path)) == ["ZeroDivisionError: division by zero"]
 
 
+@pytest.mark.parametrize("path", COURSE, ids=name_of)
+def test_asks_before_its_main_figures(path):
+    assert "\n".join(code_of(path)).count("widgets.predict(") >= 3
+
+
 @pytest.mark.slow
 def test_an_executed_notebook_keeps_a_picture_of_an_explorer_and_no_library(tmp_path):
     records = ROOT.parent / "figures" / "records"
@@ -143,7 +148,7 @@ def test_an_executed_notebook_keeps_a_picture_of_an_explorer_and_no_library(tmp_
 def test_course_runs_and_shows_its_figures(path, tmp_path):
     book, _ = run(path, tmp_path)
     for cell in book.cells:
-        plots = r"^(?:[\w, ]+ = )?(?:plots\.(?!style)\w+|plt\.subplots)\("
+        plots = r"^(?:    )?(?:[\w, ]+ = )?(?:plots\.(?!style)\w+|plt\.subplots)\("
         if cell.cell_type == "code" and re.search(plots, cell.source, re.MULTILINE):
             shown = [out for out in cell.outputs if "image/png" in out.get("data", {})]
             assert shown, f"this cell shows no figure:\n{cell.source}"

@@ -7,6 +7,7 @@ from ltml.runs.run import find_runs
 from ltml.widgets.explorer import Explorer
 from ltml.widgets.heads import explore_heads, explore_shrinkage
 from ltml.widgets.mistakes import explore_mistakes
+from ltml.widgets.prediction import predict
 from ltml.widgets.runs import (
     LiveView,
     compare_runs,
@@ -30,4 +31,5 @@ __all__ = [
     "explore_sampler",
     "explore_shrinkage",
     "find_runs",
+    "predict",
 ]
