@@ -60,6 +60,24 @@ def test_folded_norms_have_the_gradients_of_their_own(lively, name, micro_batch)
     assert_same(found, gradients(backbone))
 
 
+class Beside(nn.Module):
+    """A map that is used beside its ReLU6, which must not change it in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.act, self.last = nn.ReLU6(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        return self.last(x) + self.act(x)
+
+
+def test_a_map_that_is_used_beside_its_activation_stays(lively):
+    backbone = lively(Beside())
+    assert_same(gradients(backbone, folded=True), gradients(backbone))
+
+
 def test_a_network_of_timm_is_folded_too(lively):
     pytest.importorskip("timm")
     backbone = lively(make_backbone("timm/tf_efficientnet_lite0"))

@@ -107,6 +107,16 @@ def test_figures_of_runs_fit_a_column(runs_of, name, classes, count):
     assert_fits(fig)
 
 
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_bars_of_many_runs_keep_their_numbers_apart(runs_of, count):
+    fig, ax = plots.group_bars(runs_of(20, count))
+    assert_fits(fig)
+    numbers = [text for text in ax.texts if text.get_text().strip()]
+    assert len(numbers) == 4 * count
+    boxes = [text.get_window_extent() for text in numbers]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
 @pytest.mark.parametrize(("classes", "count"), SIZES)
 @pytest.mark.parametrize("name", ["class_rates", "group_balance"])
 def test_figures_of_samplers_fit_a_column(name, classes, count):

@@ -81,8 +81,13 @@ def device_name(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
-    """Compute in bfloat16: by ``"auto"`` where a GPU does so natively, since on CPUs it costs up to
-    0.4 mAP; never by ``"float32"``."""
+    """Compute in bfloat16 or not.
+
+    Args:
+        device: device of the computation.
+        precision: float32, bfloat16, or auto: bfloat16 where a GPU computes it natively. On a CPU
+            it costs a frozen network some tenths of mAP: see benchmarks/results.md.
+    """
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     enabled = precision == "bfloat16" or (precision == "auto" and native)
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -239,7 +239,7 @@ def group_bars(runs, *, ax=None):
     """
     frame = frames.group_map(runs)
     names = frame["name"].unique()
-    few = len(names) <= 4 and not look().narrow
+    few = len(names) <= 3 and not look().narrow
     fig, ax = _axes_for(ax, width=7 if few else 9)
     colors = {"palette": RUN_COLORS[: len(names)], "saturation": 1, "edgecolor": "white"}
     sns.barplot(frame, x="group", y="mean", hue="name", ax=ax, legend=False, lw=0, **colors)
@@ -532,7 +532,9 @@ def _times(ratio: float) -> str:
 
 
 def _listed(values: pd.Series, form=_times) -> str:
-    """Write up to three values with their names, of more the extremes: ``1 (a), 2 (b)``."""
-    if len(values) > 3 and values.notna().any():
+    """Write up to three values with their names, ``1 (a), 2 (b)``; of more the extremes."""
+    extremes = len(values) > 3 and values.notna().any()
+    if extremes:
         values = values.loc[[values.idxmin(), values.idxmax()]]
-    return ", ".join(f"{form(value)} ({name})" for name, value in values.items())
+    said = [f"{form(value)} ({name})" for name, value in values.items()]
+    return f"from {said[0]} to {said[1]}" if extremes else ", ".join(said)

@@ -134,8 +134,8 @@ class Recipe:
     """What computes passes of all images outside the steps: torch, or openvino (CPUs)."""
     micro_batch: Count | None = None
     """Images that pass the backbone at a time in a step, whose gradients stay those of the whole
-    batch; default: all, but on CPUs as many as hold 0.6 GiB for
-    backward, where batch norm rests."""
+    batch; default: all, but on CPUs, where batch norm rests, as many as hold 0.6 GiB for backward.
+    """
     compile: bool = False
     """Have torch.compile build the network first: slow to start, faster from then on."""
     seed: Seed = 0

@@ -18,9 +18,9 @@ def compiled(backbone: nn.Module, folded: nn.Module, images: Tensor, precision: 
 
     Args:
         backbone: network whose weights are looked at.
-        folded: what is compiled, such as a copy without its batch norm.
-        images: as of :class:`Compiled`.
-        precision: as of :class:`Compiled`.
+        folded: network to compile, such as a copy without batch norm.
+        images: example of its images; see :class:`Compiled`.
+        precision: arithmetic; see :class:`Compiled`.
 
     Raises:
         InputError: as :class:`Compiled` does.
@@ -66,9 +66,9 @@ class Compiled(nn.Module):
                 converted = openvino.convert_model(backbone, example_input=images[:2])
                 self._program = openvino.Core().compile_model(converted, "CPU", options)
             except Exception as error:  # the two raise many kinds
+                why = (str(error) or type(error).__name__).splitlines()[0]
                 raise InputError(
-                    f"engine='openvino' cannot compile this network ({str(error).splitlines()[0]});"
-                    " give engine='torch'"
+                    f"engine='openvino' cannot compile this network ({why}); give engine='torch'"
                 ) from error
         expected, found = backbone(images), self(images)
         off = ((found - expected).norm() / expected.norm()).item()

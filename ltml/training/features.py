@@ -54,10 +54,8 @@ def record_features(
     """
     run = run if isinstance(run, Run) else Run.load(run)
     kind = Annotated[int, Bounds("(-inf, 1e6]")]
-    per_class, neighbors = (
-        fitted("per_class", per_class, kind),
-        fitted("neighbors", neighbors, kind),
-    )
+    per_class = fitted("per_class", per_class, kind)
+    neighbors = fitted("neighbors", neighbors, kind)
     if per_class < 2 or neighbors < 1:
         raise InputError(
             f"per_class={per_class}, neighbors={neighbors}: give at least 2, and at least 1"

@@ -67,7 +67,6 @@ def passed(
     index = torch.arange(len(loader.split)) if index is None else index
     batches = loader.views if views else _plain_views(loader)
     training, precision = backbone.training, getattr(backbone, "precision", "auto")
-    engine = getattr(backbone, "engine", "torch")
     backbone.eval()
     bar = tqdm(total=len(index), desc=name, unit="img", disable=not_shown(progress))
     try:
@@ -78,13 +77,7 @@ def passed(
                 with closing(batches(sizes)) as source:
                     for some, images in zip(sizes, source, strict=False):
                         if network is None:
-                            first = images.flatten(0, 1)
-                            folded, largest = fold(backbone, first)
-                            network = folded.frozen() if folded else backbone
-                            at_once = _fitting(largest, loader.device)
-                            if engine != "torch" and any(True for _ in backbone.parameters()):
-                                network = _by_engine(engine, backbone, network, first, precision)
-                                at_once = _TRIED  # measured as the fastest
+                            network, at_once = _fastest(backbone, images.flatten(0, 1), precision)
                             batch_size = batch_size or max(1, at_once // images.shape[1])
                         with torch.inference_mode(), autocast(loader.device, precision):
                             maps = network(images.flatten(0, 1)).unflatten(0, images.shape[:2])
@@ -114,17 +107,22 @@ def _fitting(largest: float, device: torch.device) -> int:
 
 
 @torch.no_grad()
-def _by_engine(
-    engine: str, backbone: nn.Module, folded: nn.Module, images: Tensor, precision: str
-) -> nn.Module:
-    if images.device.type != "cpu":
+def _fastest(backbone: nn.Module, images: Tensor, precision: str) -> tuple[nn.Module, int]:
+    """What computes the backbone fastest here, and how many views at a time; by its ``engine``."""
+    folded, largest = fold(backbone, images)
+    network, device = folded.frozen() if folded else backbone, images.device
+    engine = getattr(backbone, "engine", "torch")
+    if engine == "torch" or not any(True for _ in backbone.parameters()):  # of a bank
+        return network, _fitting(largest, device)
+    if device.type != "cpu":
         raise InputError(
-            f"engine={engine!r} computes on CPUs, and the device is {images.device.type}; give "
+            f"engine={engine!r} computes on CPUs, and the device is {device.type}; give "
             "engine='torch', or device='cpu'"
         )
     from ltml.training.engine import compiled  # an extra
 
-    return compiled(backbone, folded, images, "float32" if precision == "auto" else precision)
+    precision = "float32" if precision == "auto" else precision
+    return compiled(backbone, network, images, precision), _TRIED  # measured as the fastest
 
 
 @torch.no_grad()

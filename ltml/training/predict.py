@@ -117,16 +117,7 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
     return ImageModel(model, size, names).to(choose_device(device)).eval()
 
 
-def predict(
-    run,
-    images,
-    *,
-    device: str = "auto",
-    batch_size: int | None = None,
-    progress: bool = True,
-    precision: str | None = None,
-    engine: str = "torch",
-) -> pd.DataFrame:
+def predict(run, images, *, device, batch_size, progress, precision, engine) -> pd.DataFrame:
     """Return each image's probability of each class; see :meth:`ltml.Run.predict`."""
     changes = {"engine": engine} | ({} if precision is None else {"precision": precision})
     check_fields(replace(Recipe(), **changes))

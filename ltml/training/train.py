@@ -373,7 +373,8 @@ class Training:
         self.criterion.train()
         if self.steps:
             with _fits_together(self.recipe, self.device):
-                if not self.model.train().mixes_images:
+                # The compiler folds by itself.
+                if not (self.recipe.compile or self.model.train().mixes_images):
                     self.model.folded, _ = fold(self.model.backbone.eval(), images)
                 self.model.micro_batch = micro_batch_of(self.recipe, self.model, images)
 

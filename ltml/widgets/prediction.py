@@ -21,7 +21,7 @@ class predict:  # noqa: N801 - it is used as a function, in a with statement
     choices, each of which unfolds to its reply.
 
     Args:
-        question: what to predict.
+        question: question about what the block will show.
         choices: choice -> the reply to who chooses it, the right one among them; without choices a
             number is asked for.
         answer: the right choice, or number, computed so that question and figure always agree; or a
