@@ -87,7 +87,10 @@ def read(table, cells: Mapping[str, int], class_names, separator: str | None) ->
     if width:
         return Reading("vectors", {c: _on(_tokens(c, lists)) for c in cells}, width)
     if separator == "vectors":
-        raise InputError(f"{table.source}: the labels are no vectors of 0 and 1 of one length")
+        raise InputError(
+            f"{table.source}: the labels are no vectors of 0 and 1 of one length; leave the "
+            "separator out, or correct them"
+        )
     mark = separator if sure else "none" if lists else _separator(table, texts, class_names)
     parts = {cell: lists[cell] if cell in lists else tuple(split(cell, mark)) for cell in cells}
     return Reading("lists" if lists and not sure else mark, _without_nothing(parts, known))

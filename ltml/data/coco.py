@@ -159,7 +159,7 @@ def read_instances(path: str | Path) -> Instances:
     dataset, seen = read_json(path, limit=None, drop=("segmentation",)), {}
     for key, fields in _FIELDS.items():
         if not isinstance(dataset, dict) or not isinstance(dataset.get(key), list):
-            raise InputError(f"{path} is not a COCO instances file: it has no list {key!r}")
+            raise InputError(f"{path} is not a COCO instances file: it has no list {key!r}; add it")
         for i, entry in enumerate(dataset[key]):
             for field, kinds in fields.items():
                 value = entry.get(field) if isinstance(entry, dict) else None
@@ -184,7 +184,10 @@ def read_instances(path: str | Path) -> Instances:
         image, category, box = entry["image_id"], entry["category_id"], entry.get("bbox")
         if image not in images or category not in column:
             what = f"image {quote(image)} and category {quote(category)}"
-            raise InputError(f"{path}: annotations[{i}] is of {what}, not both of which are listed")
+            raise InputError(
+                f"{path}: annotations[{i}] is of {what}, not both of which are listed; list them, "
+                "or leave the annotation out"
+            )
         if box is not None and box != []:  # without a box, the annotation is of the whole image
             if type(box) is not list or len(box) != 4 or not all(map(_is_length, box)):
                 raise InputError(
@@ -276,7 +279,9 @@ def _read(folder: Path, found: Instances, image: int, where) -> tuple[Path, list
     path = folder / found.images[image]["file_name"]
     if not is_file(path):
         name = quote(found.images[image]["file_name"])
-        raise InputError(f"{where}: the file of image {image}, {name} in {folder}, is missing")
+        raise InputError(
+            f"{where}: the file of image {image}, {name} in {folder}, is missing; add it"
+        )
     return path, sorted(found.labels.get(image, ()))
 
 

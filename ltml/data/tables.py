@@ -100,7 +100,8 @@ def open_table(path: Path) -> Frame:
     else:
         frame = _text(path)
     columns = frame.columns
-    columns = columns.loc[:, (columns.columns != "") & ~columns.columns.str.match(r"Unnamed: \d+$")]
+    named = [n for n in columns.columns if n and not re.fullmatch(r"Unnamed: \d+", n)]
+    columns = columns.loc[:, columns.columns.isin(named)]
     if columns.columns.has_duplicates:
         raise InputError(f"{path}: two columns have the same name; rename one")
     if not len(columns):
@@ -228,9 +229,8 @@ def _text(path: Path) -> Frame:
         return _large(path)
     # Plain \n for the csv module, so that its line numbers are those of an editor.
     text = "\n".join(lines_of(_decoded(path)))
-    while re.match(r"sep=.\n|#[^,;\t|\n]*\n", text.lstrip("\n")):  # of Excel, or a comment
-        start = len(text) - len(text.lstrip("\n"))
-        text = "\n" * (start + 1) + text.lstrip("\n").partition("\n")[2]
+    before = _lines_before(text.split("\n", 200)[:200])
+    text = "\n" * before + text.split("\n", before)[-1]
     head = [line for line in text.split("\n", 200)[:200] if line.strip(' \t,;"')]
     if (counted := _counted(path, text)) is not None:
         return counted
@@ -239,7 +239,7 @@ def _text(path: Path) -> Frame:
     if mark == " ":  # a list: an image, then its labels
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
-                rows.append([*line.split(None, 1), ""][:2])
+                rows.append([*line.strip().split(None, 1), ""][:2])
                 lines.append(number)
     else:
         reader = csv.reader(io.StringIO(text), delimiter=mark, strict=True, skipinitialspace=True)
@@ -285,6 +285,17 @@ def _counted(path: Path, text: str) -> Frame | None:
         raise InputError(f"{path}, line 2: there are {len(names)} names of {width} columns")
     columns = pd.DataFrame(rows, columns=names, dtype=object)
     return Frame(str(path), Places("line", [n for n, _ in lines[2:]]), columns)
+
+
+def _lines_before(lines: Sequence[str]) -> int:
+    """Number of lines before the header: Excel's ``sep=;``, comments, and what is blank."""
+    found = 0
+    for number, line in enumerate(lines, 1):
+        if re.fullmatch(r"sep=.|#[^,;\t|]*", line):
+            found = number
+        elif line.strip():
+            break
+    return found
 
 
 def _delimiter(path: Path, head: list[str]) -> str:
@@ -344,19 +355,27 @@ def _large(path: Path) -> Frame:
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     with opened(path, "rb") as file:
         head = lines_of(file.read(2**16).decode("utf-8-sig", errors="replace"))[:-1][:200]
-    head = [line for line in head if line.strip(' \t,;"')]
+    before = _lines_before(head)
+    head = [line for line in head[before:] if line.strip(' \t,;"')]
     mark = _delimiter(path, head)
-    try:
-        sample = list(csv.reader(head[:50], delimiter=mark, skipinitialspace=True))
-    except csv.Error as error:
-        raise InputError(f"{path} is not CSV: {error}") from None
+    sample = [head[0].split(None, 1)] if mark == " " else head[:50]
+    if mark != " ":
+        sample = list(csv.reader(sample, delimiter=mark, skipinitialspace=True))
     names, note = _header([[cell.strip() for cell in row] for row in sample])
-    options = {"sep": r"\s+" if mark == " " else mark, "dtype": "category", "na_filter": False}
-    options |= {"skipinitialspace": True, "encoding": "utf-8-sig", "index_col": False}
+    options = {"na_filter": False, "encoding": "utf-8-sig", "low_memory": True}
+    options |= {"skiprows": before, "header": None if note else 0, "index_col": False}
+    if mark == " ":  # a list: an image, then its labels, as many as there are
+        options |= {"sep": "\x1f", "quoting": csv.QUOTE_NONE, "dtype": str}
+    else:
+        options |= {"sep": mark, "skipinitialspace": True, "dtype": "category"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            found = pd.read_csv(path, header=None if note else 0, low_memory=True, **options)
+            found = pd.read_csv(path, **options)
+        if mark == " ":
+            found = found.iloc[:, 0].str.split(n=1, expand=True).fillna("").astype("category")
+        if len(found.columns) != len(names):
+            raise pd.errors.ParserError(f"{len(found.columns)} columns, of which {names} are named")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8 text: byte {error.start}; save it as UTF-8"
@@ -364,8 +383,6 @@ def _large(path: Path) -> Frame:
     except (pd.errors.ParserError, pd.errors.ParserWarning, OSError, EOFError) as error:
         text = re.sub(r"\s+", " ", str(error)).strip()
         raise InputError(f"{path} cannot be read: {quote(text)}") from None
-    if len(found.columns) != len(names):
-        raise InputError(f"{path}: the header names {len(names)} columns of {len(found.columns)}")
     found.columns = names
     for i, name in enumerate(names):
         cells = found.iloc[:, i].cat
@@ -375,4 +392,5 @@ def _large(path: Path) -> Frame:
         else:
             cells = pd.Categorical(np.asarray(stripped, dtype=object)[cells.codes])
         found.isetitem(found.columns.get_loc(name) if names.count(name) == 1 else i, cells)
-    return Frame(str(path), Places("line", range(1 if note else 2, len(found) + 2)), found, note)
+    first = before + (1 if note else 2)
+    return Frame(str(path), Places("line", range(first, first + len(found))), found, note)

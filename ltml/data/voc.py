@@ -268,7 +268,10 @@ def find_lt_list(root: str | Path) -> Path:
     """Find the file of VOC-LT's training ids."""
     trees = find_trees(root)
     if "VOC2012" not in trees:
-        raise InputError(f"{root} has no VOC2012, where VOC-LT's training images are")
+        raise InputError(
+            f"{root} has no VOC2012, where VOC-LT's training images are; add it, or give the "
+            "folder that holds it"
+        )
     top = trees["VOC2012"].parent
     return find_list([top / "longtail2012", top, Path(root), trees["VOC2012"]], "img_id.txt")
 
@@ -324,7 +327,7 @@ def _annotation(name: str, where: str, trees: dict[str, Path]) -> Path:
     if len(found) != 1:
         raise InputError(
             f"{where}: {quote(name)} is annotated in {len(found)} of {', '.join(trees)}; "
-            + ("name the tree in the split" if found else "add it, or leave the image out")
+            + ("keep it in one of them" if found else "add it, or leave the image out")
         )
     return found[0] / f"Annotations/{name}.xml"
 
@@ -339,7 +342,7 @@ def _read(name: str, where: str, trees: dict, classes: tuple) -> tuple[Path, lis
     if unknown := objects.difference(classes):
         raise InputError(
             f"{annotation}: class {quote(min(unknown))} is not among the {len(classes)} classes "
-            f"{', '.join(classes[:20])}; correct it, or give classes="
+            f"{', '.join(classes[:20])}; correct it"
         )
     return image, sorted(map(classes.index, objects))
 

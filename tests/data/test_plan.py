@@ -6,15 +6,13 @@ import gzip
 import json
 import re
 import runpy
-import shlex
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from reading import read_or_error
+from reading import ANIMALS, JPG, answers, found, labels, rows, table, tree, whole
 
 import ltml
 from ltml import InputError
@@ -23,49 +21,6 @@ from ltml.data import ReadingPlan, read_plan
 from ltml.data.folder import load, read_label_csv
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "label_cases"
-
-
-def tree(root, files, images):
-    for image in images:
-        (root / image).parent.mkdir(parents=True, exist_ok=True)
-        (root / image).touch()
-    for file, text in files.items():
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).write_text(text)
-    return root
-
-
-def rows(header, *lines):
-    return "\n".join([header, *lines]) + "\n"
-
-
-def found(data):
-    """Split -> image -> names of what is present, with ? before what is unknown."""
-    out = {}
-    for kind, split in data.splits.items():
-        names, Y = split.labels.class_names, split.labels.dense().float().numpy()
-        out[kind] = {
-            image: {("?" if np.isnan(y) else "") + n for n, y in zip(names, row, strict=True) if y}
-            for image, row in zip(split.ids, Y, strict=True)
-        }
-    return out
-
-
-def whole(data):
-    """What all splits hold together."""
-    return {image: labels for split in found(data).values() for image, labels in split.items()}
-
-
-def labels(*cells):
-    return {f"{i}": set(cell.split()) for i, cell in enumerate(cells)}
-
-
-ANIMALS = ["cat", "dog", "cat dog", "dog", "cat", "cat dog"]
-JPG = [f"photos/{i}.jpg" for i in range(6)]
-
-
-def table(header, write, n=6):
-    return rows(header, *(write(i) for i in range(n)))
 
 
 # file -> text, images, options, what all images hold
@@ -220,70 +175,6 @@ READ = {
         {"train.csv": ",image,note,tags,\n\n0,0,a b,cat;dog,\n1,1,,dog,\n2,2,c,cat,\n3,3,,dog,\n"}, JPG, {},
         labels("cat dog", "dog", "cat", "dog")),
 }  # fmt: skip
-# The labels of each image of 6, in tables whose reading is asked about: text, images, the answer
-# that gives WANT.
-ASKED = {
-    "category beside 0 and 1": (
-        table("filename,category,cat,dog", lambda i: f"{i},{['in', 'out'][i % 2]},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"),
-        {"class_columns": ["cat", "dog"]}),
-    "spaces": (table("image,labels", lambda i: f"{i},{ANIMALS[i]}").replace("cat dog", "cat dog x") + "6,x cow\n", {"separator": " "}),
-    "a person's column": (
-        table("image,male,cat,dog", lambda i: f"{i},{i % 2},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"), {"ignore": ["male"]}),
-    "a summary": (
-        table("ID,Disease_Risk,cat,dog,cow", lambda i: f"{i},1,{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])},0").replace("5,1,1,1,0", "5,0,0,0,0"),
-        {"ignore": ["Disease_Risk"]}),
-    "-1 beside 0": (
-        table("image,cat,dog", lambda i: f"{i},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}").replace("0,1,0", "0,1,-1"), {"values": "-1=0"}),
-    "blank beside 1": (
-        table("image,cat,dog", lambda i: f"{i},{'1' * ('cat' in ANIMALS[i])},{'1' * ('dog' in ANIMALS[i])}"), {"values": "blank=0"}),
-    "counts": (
-        table("image,cat,dog", lambda i: f"{i},{2 * ('cat' in ANIMALS[i])},{3 * ('dog' in ANIMALS[i])}"),
-        {"class_columns": ["cat", "dog"], "values": ">=1=1"}),
-    "a slip": (table("image,cat,dog", lambda i: f"{i},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}") + "6,2,0\n", {"values": ">=1=1"}),
-    "confidences": (
-        rows("image,label,Confidence", *(f"{i},{n},{0.9 if n in ANIMALS[i] else 0.1}" for i in range(6) for n in ("cat", "dog"))),
-        {"value_column": "Confidence", "values": ">=0.5=1,<0.5=0"}),
-    "primary and secondary": (
-        table("filename,primary_label,secondary_labels", lambda i: f"{i},{ANIMALS[i].split()[0]},\"{ANIMALS[i].split()[1:]}\""),
-        {"label_columns": ["primary_label", "secondary_labels"]}),
-    "another column of labels": (
-        table("image,labels,seen", lambda i: f"{i},{['cat', 'dog', 'cat', 'dog', 'cat', 'cat'][i]},{'dog' * (i in (2, 5))}"),
-        {"label_columns": ["labels", "seen"]}),
-    "readers": (
-        rows("image_id,reader,cat,dog", *(f"{i},{r},{int('cat' in ANIMALS[i] and r == 0)},{int('dog' in ANIMALS[i])}" for i in range(6) for r in range(2))),
-        {"readers": "any"}),
-    "words": (table("image,words", lambda i: f"{i},{ANIMALS[i]}").replace("cat dog", "cat|dog"), {"label_columns": ["words"]}),
-    "crosses": (
-        table("image,cat,dog", lambda i: f"{i},{'x' * ('cat' in ANIMALS[i])},{'x' * ('dog' in ANIMALS[i])}"),
-        {"class_columns": ["cat", "dog"], "values": "x=1,blank=0"}),
-    "two words of one's own": (
-        table("image,cat,dog", lambda i: f"{i},{['nein', 'ja']['cat' in ANIMALS[i]]},{['nein', 'ja']['dog' in ANIMALS[i]]}"),
-        {"class_columns": ["cat", "dog"], "values": "ja=1,nein=0"}),
-    "1 for no and 2 for yes": (
-        table("image,cat,dog", lambda i: f"{i},{1 + ('cat' in ANIMALS[i])},{1 + ('dog' in ANIMALS[i])}"),
-        {"class_columns": ["cat", "dog"], "values": "1=0,2=1"}),
-    "shares": (
-        table("image,cat,dog", lambda i: f"{i},{0.9 * ('cat' in ANIMALS[i])},{0.2 + 0.3 * ('dog' in ANIMALS[i])}"),
-        {"class_columns": ["cat", "dog"], "values": ">=0.5=1,<0.5=0"}),
-    "shares beside 0 and 1": (
-        table("image,cat,dog", lambda i: f"{i},{int('cat' in ANIMALS[i])},{[0.33, 0, 1, 0.66][2 * ('dog' in ANIMALS[i]) + i % 2]}"),
-        {"values": ">=0.5=1,<0.5=0"}),
-    "small counts": (
-        table("image,cat,dog", lambda i: f"{i},{(1 + i % 2) * ('cat' in ANIMALS[i])},{(1 + i % 3) * ('dog' in ANIMALS[i])}"),
-        {"values": ">=1=1"}),
-    "a grade beside classes": (
-        table("image,grade,cat,dog", lambda i: f"{i},{i % 5},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"),
-        {"ignore": ["grade"]}),
-    "an attribute's value": (
-        rows("image,attribute,value", *(f"{i},{a},{v}" for i in range(6) for a, v in zip("ab", 2 * ANIMALS[i].split(), strict=False))),
-        {"label_columns": ["value"]}),
-    "names and vectors": (
-        table("image,labels,target", lambda i: f"{i},\"{ANIMALS[i].split()}\",\"[{int('cat' in ANIMALS[i])}, {int('dog' in ANIMALS[i])}, 0]\""),
-        {"label_columns": ["labels"]}),
-    "two kinds of labels": (
-        table("image,label,class,cat,dog", lambda i: f"{i},x{i % 2},y{i % 3},{int('cat' in ANIMALS[i])},{int('dog' in ANIMALS[i])}"),
-        {"class_columns": ["cat", "dog"]}),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", READ)
@@ -292,55 +183,6 @@ def test_a_published_table_is_read(tmp_path, name):
     data = load(root=tree(tmp_path, files, images), **options)
     assert {**whole(data), **want} == whole(data)
     assert data.plan.image in str(data.plan)
-
-
-def answers(message):
-    """The options of each answer that a question offers, as they stand in it."""
-    out = []
-    for piece in re.split(
-        r",? or (?:if it counts, |leave it out: |, if it counts, )?(?=--)|; and |, in Python|\(in Python",
-        message,
-    ):
-        options = {}
-        for name, words in re.findall(r"--([a-z-]+)((?: (?!--)(?:'[^']*'|[^\s;()]+))*)", piece):
-            values = [word.rstrip(",") for word in shlex.split(words)]
-            options[name.replace("-", "_")] = (
-                values if name in ("ignore", "label-columns", "class-columns") else " ".join(values)
-            )
-        if options and all(options.values()):
-            out.append(options)
-    return out
-
-
-def _read(options, root):
-    return load(root=root, **options)
-
-
-@pytest.mark.parametrize("name", ASKED)
-def test_a_question_is_asked_once_and_every_answer_helps(tmp_path, name):
-    """What a question offers, done literally, reads the table, or leads to another question."""
-    text, answer = ASKED[name]
-    root = tree(tmp_path, {"train.csv": text}, [*JPG, "photos/6.jpg"])
-    with pytest.raises(InputError) as asked:
-        load(root=root)
-    offered = answers(str(asked.value))
-    if name != "spaces":  # whose question names the option and both values
-        assert answer in offered
-    for options in offered:
-        again = read_or_error(partial(_read, options), root)
-        if again is None:
-            with pytest.raises(InputError) as next_question:
-                _read(options, root)
-            assert str(next_question.value) != str(asked.value)
-    got = whole(load(root=root, **answer))
-    want = labels(*ANIMALS)
-    if name == "spaces":
-        want = labels(*(a.replace("cat dog", "cat dog x") for a in ANIMALS)) | {"6": {"x", "cow"}}
-    elif name == "a slip":
-        want["6"] = {"cat"}
-    elif name == "a summary":
-        want["5"] = set()
-    assert got == want
 
 
 def test_what_is_in_doubt_is_asked_at_once(tmp_path):
@@ -667,6 +509,24 @@ def test_large_tables_are_read_as_small_ones_are(tmp_path, monkeypatch):
         read_label_csv(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\n# exported\n\nimage;labels\n" + "".join(f"{i}.jpg;{'ab'[i % 2]}\n" for i in range(99)),
+        "".join(f"{i}.jpg {['cat', 'dog', 'cat  dog'][i % 3]} \n" for i in range(99)),
+        "".join(f"{i}.jpg 0 {i % 2} 1 \n" for i in range(99)),
+    ],
+    ids=["lines before the header", "a list", "a list of 0 and 1"],
+)  # fmt: skip
+def test_large_tables_of_other_forms(tmp_path, monkeypatch, text):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    images, small = read_label_csv(path)
+    monkeypatch.setattr("ltml.data.tables._LARGE", 100)
+    names, large = read_label_csv(path)
+    assert (names, large) == (images, small)
+
+
 def test_plans_of_a_frame_and_of_a_file(tmp_path):
     frame = pd.DataFrame({"ID": [1, 2], "MH": [0, 1], "DR": [1, 0]})
     assert read_plan(frame).classes == ["MH", "DR"]
@@ -681,11 +541,11 @@ def test_plans_of_a_frame_and_of_a_file(tmp_path):
 
 
 def test_the_command_line_takes_the_same_options(tmp_path, capsys):
-    text, answer = ASKED["-1 beside 0"]
+    text = rows("image,cat,dog", "0,1,-1", *(f"{i},{i % 2},{1 - i % 2}" for i in range(1, 6)))
     root = tree(tmp_path, {"train.csv": text}, [*JPG, "photos/6.jpg"])
     assert main(["data", "check", "--root", str(root)]) == 2
     assert "--values -1=0 or --values -1=unknown" in capsys.readouterr().err
-    assert main(["data", "check", "--root", str(root), "--values", answer["values"]]) == 0
+    assert main(["data", "check", "--root", str(root), "--values", "-1=0"]) == 0
     assert "train: Split(" in capsys.readouterr().out
     args = ["--ignore", "cat", "--values", "-1=0"]
     assert main(["audit", str(root / "train.csv"), *args, "--json"]) == 0
