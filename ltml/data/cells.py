@@ -34,6 +34,9 @@ _ADJACENT = re.compile(r"""['"]\s+['"]""")  # two strings that Python would join
 _KEYS = re.compile(
     "choices|taxonomy|(labels?|categor(y|ies)|class(es)?|tags?)(_?(names?|ids?))?", re.I
 )
+# Of an object without such lists, the keys of its own name, the surest first.
+_NAMES = (re.compile("(tag|label|class|category|display|choice)[_-]?name", re.I), "name", "label")
+_NAMES += ("tag", "class", "category", "title", "text", "choice")
 _CALLS = {"set", "frozenset", "list", "tuple", "array"}
 _OPEN = re.compile(r"\[.*\]|\{.*\}|\(.*\)|(?:set|frozenset|(?:np\.)?array)\(.*\)", re.S)
 
@@ -171,10 +174,14 @@ def _items(value) -> tuple[str, ...]:
     if isinstance(value, dict):
         inner = {k: v for k, v in value.items() if isinstance(v, list)}
         named = [v for k, v in inner.items() if _KEYS.fullmatch(str(k))]
-        inner = named or list(inner.values())
+        name = None if named else _name_in(value)
+        if name is not None:
+            return (name,)
         if not inner and value and all(v in (0, 1) for v in value.values()):
             return tuple(str(k).strip() for k, v in value.items() if v)
-        if not inner:
+        inner = named or list(inner.values())
+        inner = inner or [[v] for v in value.values() if isinstance(v, dict) and v]
+        if not inner and not all(v == {} for v in value.values()):
             raise ValueError
         value = [item for items in inner for item in items]
     if not isinstance(value, list):
@@ -192,6 +199,16 @@ def _items(value) -> tuple[str, ...]:
         else:
             raise ValueError
     return tuple(label for label in labels if label)
+
+
+def _name_in(value: dict) -> str | None:
+    """What an object is called, such as ``{"id": 3, "name": "cat"}``, or ``{"animal": "cat"}``."""
+    texts = {str(k): v.strip() for k, v in value.items() if isinstance(v, str) and v.strip()}
+    for key in _NAMES:
+        for name, text in texts.items():
+            if key.fullmatch(name) if isinstance(key, re.Pattern) else key == name.lower():
+                return text
+    return next(iter(texts.values())) if len(texts) == len(value) == 1 else None
 
 
 def _lists(

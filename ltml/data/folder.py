@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ltml.core.errors import InputError
-from ltml.core.files import check_class_names, lines_of, quote, read_text
+from ltml.core.files import check_class_names, lines_of, quote, read_json, read_text
 from ltml.core.labels import LabelMatrix
 from ltml.core.options import Bounds, fitted
 from ltml.data.finder import Finder
@@ -176,7 +177,7 @@ class _Folder:
         plans = list(self.plans.values())
         for name, plan in self.plans.items():
             _LOG.info("%s\n  %s", name, str(plan).replace("\n", "\n  "))
-        for line in self.said:
+        for line in dict.fromkeys(self.said):
             _LOG.info("  %s", line)
         return LongTailData(
             "folder", splits["train"], splits["test"], splits.get("val"), plan=plans[0]
@@ -190,6 +191,7 @@ class _Folder:
         tables = [path for path in _tables(self.root) if path not in joined]
         tables = tables or [p for p in self._lists(".txt", ".json") if self._holds_labels(p)]
         tables = tables or [p for p in _tables_below(self.root) if self._holds_labels(p)]
+        tables = tables or [p for p in self._lists(".txt", at="*/*") if self._holds_labels(p)]
         tables = [path for path in tables if not self._is_help(path, tables)]
         if len(tables) > 1:
             tables = [path for path in tables if self._holds_labels(path)] or tables
@@ -207,13 +209,16 @@ class _Folder:
             for folder in _folders(self.root):
                 if kind_of(folder.name) == each and len(inside := _tables(folder)) == 1:
                     found += inside
+            if not found and not _tables(self.root):
+                below = _tables_below(self.root)
+                found = [p for p in below if kind_of(p.name.split(".")[0]) == each]
             found = [p for p in found if p not in paths.values() and self._holds_labels(p)]
             if len(found) == 1:
                 if each != kind:
                     file = found[0].relative_to(self.root).as_posix()
                     self.said.append(f"test: {file}, as there is no test split")
-                inside = found[0].parent != self.root
-                self.names[kind] = found[0].parent.name if inside else found[0].name.split(".")[0]
+                named = [found[0].parent.name, found[0].name.split(".")[0]]
+                self.names[kind] = next(name for name in named if kind_of(name) == each)
                 return found[0]
         return None
 
@@ -229,9 +234,9 @@ class _Folder:
             return True
         return True
 
-    def _lists(self, *suffixes: str) -> list[Path]:
+    def _lists(self, *suffixes: str, at: str = "*") -> list[Path]:
         """Files that may be tables, and are something else as often."""
-        found = [p for p in sorted(self.root.glob("*")) if p.suffix in suffixes and is_file(p)]
+        found = [p for p in sorted(self.root.glob(at)) if p.suffix in suffixes and is_file(p)]
         return [path for path in found if path != self.listing]
 
     def _names_splits(self, path: Path) -> bool:
@@ -248,10 +253,8 @@ class _Folder:
     def _is_help(self, path: Path, tables: list[Path]) -> bool:
         """Whether a table only names splits or classes, beside one of labels."""
         name = plain(path.name)
-        return len(tables) > 1 and any(
-            word in name
-            for word in ("partition", "split", "samplesubmission", "classdescription", "classes")
-        )
+        words = ("partition", "split", "samplesubmission", "classdescription", "classes", "bbox")
+        return len(tables) > 1 and any(word in name for word in words)
 
     def _no_table(self, split: str) -> InputError:
         found = _tables(self.root) or _tables_below(self.root)
@@ -263,9 +266,28 @@ class _Folder:
             remedy += f": name one by --{kind}-split"
             if kind == "test":
                 remedy += ", or hold out training images to test on by --test-fraction 0.2"
+            elif joined := self._may_join():
+                remedy += f", or join two: {joined}"
         return InputError(
             f"split {quote(split)} needs {self.root / split}.csv, which is missing; {remedy}"
         )
+
+    def _may_join(self) -> str | None:
+        """Options that join a table of images, best one that deals out splits, to one of labels."""
+        tables = [p for p in _tables(self.root) if p.stat().st_size < _SMALL][:6]
+        found = []
+        for images, labels in permutations(tables, 2) if not self.join else ():
+            try:
+                both = self._merged(open_table(images), open_table(labels))
+                plan = Planner(both, None, self.options, self.finder, images.parent).make()
+                if not set(plan.labels) | set(plan.classes) <= set(open_table(labels).columns):
+                    continue
+                self.finder.find(both.columns[plan.image].iloc[:20].tolist(), near=images.parent)
+            except InputError:
+                continue
+            name = images.relative_to(self.root).as_posix()
+            found.append((plan.split is None, f"--train-split {name} --join {labels.name}"))
+        return min(found)[1] if found else None
 
     def _opened(self, path: Path) -> Frame:
         """Open a table, and add the columns of those that are joined to it."""
@@ -273,32 +295,38 @@ class _Folder:
         for name in self.join:
             other = open_table(_find_table(self.root, name) or self.root / name)
             common = [column for column in frame.columns if column in other.columns]
-            if not common:
-                theirs = ", ".join(map(quote, other.columns))
-                raise InputError(
-                    f"{other.source} has no column in common with {frame.source}; its columns are "
-                    f"{theirs}: rename one"
-                )
-            added = other.columns.astype(object)
-            twice = added.duplicated(common)
-            if twice.any():
-                row = int(np.flatnonzero(twice)[0])
-                raise InputError(
-                    f"{other.source}, {other.places[row]}: {quote(added[common[0]].iloc[row])} is "
-                    "there already; keep one row of each"
-                )
-            columns = frame.columns.astype(object).merge(added, on=common, how="left")
-            lost = columns[added.columns.difference(common)].isna().any(axis=1).to_numpy()
-            if lost.any():
-                row = int(np.flatnonzero(lost)[0])
-                raise InputError(
-                    f"{frame.source}, {frame.places[row]}: {quote(columns[common[0]].iloc[row])} "
-                    f"is not in {other.source} ({int(lost.sum()):,} rows are not); add it, or drop "
-                    "the rows"
-                )
-            frame = frame._replace(columns=columns)
+            frame = self._merged(frame, other)
             self.said.append(f"joined: {Path(other.source).name}, by {', '.join(common)}")
         return frame
+
+    @staticmethod
+    def _merged(frame: Frame, other: Frame) -> Frame:
+        """Add another table's columns by those that both have."""
+        common = [column for column in frame.columns if column in other.columns]
+        if not common:
+            theirs = ", ".join(map(quote, other.columns))
+            raise InputError(
+                f"{other.source} has no column in common with {frame.source}; its columns are "
+                f"{theirs}: rename one"
+            )
+        added = other.columns.astype(object)
+        twice = added.duplicated(common)
+        if twice.any():
+            row = int(np.flatnonzero(twice)[0])
+            raise InputError(
+                f"{other.source}, {other.places[row]}: {quote(added[common[0]].iloc[row])} is "
+                "there already; keep one row of each"
+            )
+        columns = frame.columns.astype(object).merge(added, on=common, how="left")
+        lost = columns[added.columns.difference(common)].isna().any(axis=1).to_numpy()
+        if lost.any():
+            row = int(np.flatnonzero(lost)[0])
+            raise InputError(
+                f"{frame.source}, {frame.places[row]}: {quote(columns[common[0]].iloc[row])} "
+                f"is not in {other.source} ({int(lost.sum()):,} rows are not); add it, or drop "
+                "the rows"
+            )
+        return frame._replace(columns=columns)
 
     # --- one table for each split ---
 
@@ -375,7 +403,7 @@ class _Folder:
                 "does by --split-column, write lists of images train_list.txt and test_list.txt, "
                 "or hold some out by --test-fraction 0.2"
             )
-        if "test" in self.names and not (kinds == "test").any():
+        if "test" in self.names and (kinds == "val").any() and not (kinds == "test").any():
             kinds = np.where(kinds == "val", "test", kinds)
             self.said.append("test: the validation images, as there are no test images")
         found, pattern = {}, self.options.image_pattern or ""
@@ -462,7 +490,10 @@ class _Folder:
 
     def _joined_split(self, frame: Frame, plan: ReadingPlan) -> str | None:
         """Add each image's split from a small table beside, such as list_eval_partition.csv."""
-        for path in (*_tables(self.root), *self._lists(".txt")):
+        beside = [*_tables(self.root), *self._lists(".txt")]
+        if frame.source not in map(str, self.root.glob("*")):
+            beside += [*_tables_below(self.root), *self._lists(".txt", at="*/*")]
+        for path in beside:
             if str(path) == frame.source or path.stat().st_size > _SMALL:
                 continue
             try:
@@ -543,14 +574,13 @@ class _Folder:
             return None
         numbered = names == tuple(f"class {c}" for c in range(len(names)))
         codes = [str(c) for c in range(len(names))] if numbered else list(names)
-        for path in sorted(self.root.glob("*.csv")):
+        for path in (*sorted(self.root.glob("*.csv")), *sorted(self.root.glob("*.json"))):
             if path in used or path.stat().st_size > _SMALL:
                 continue
             try:
-                rows = list(csv.reader(lines_of(read_text(path)), strict=True))
+                rows = _pairs(path)
             except (csv.Error, InputError):
                 continue
-            rows = [[cell.strip() for cell in row] for row in rows if row]
             if not rows or {len(row) for row in rows} - {2}:
                 continue
             for a, b in ((0, 1), (1, 0)):
@@ -564,6 +594,17 @@ class _Folder:
                     self.said.append(f"class names: from {path.name}")
                     return new
         return None
+
+
+def _pairs(path: Path) -> list[list[str]]:
+    """The rows of a small table, or the keys and values of an object of text."""
+    if path.suffix == ".json":
+        found = read_json(path)
+        flat = isinstance(found, dict) and all(isinstance(v, str | int) for v in found.values())
+        rows = [[key, str(value)] for key, value in found.items()] if flat else []
+    else:
+        rows = list(csv.reader(lines_of(read_text(path)), strict=True))
+    return [[cell.strip() for cell in row] for row in rows if row]
 
 
 def _normal(image) -> str:

@@ -33,7 +33,11 @@ def _lists(tree: Tree) -> list[Path]:
         lines = [line for line in head_of(path, 8192).splitlines()[:5] if line.strip()]
         return bool(lines) and _LINE.fullmatch(lines[0].strip()) is not None
 
-    return [path for path in tree.match("*.txt", "*/*.txt", "*.lst") if fits(path)]
+    def names_splits(path: Path) -> bool:  # as CelebA's list_eval_partition.txt numbers them
+        return "partition" in path.stem.lower()
+
+    found = tree.match("*.txt", "*/*.txt", "*.lst")
+    return [path for path in found if fits(path) and not names_splits(path)]
 
 
 @layout("lists")

@@ -44,11 +44,13 @@ _VALUE = re.compile(
     "|probability|is(present|positive|true)|vote|status|state"
 )
 # Of boxes, exports and tables' indices: never classes, and never asked about.
-PLAIN = re.compile(
+_PLAIN = re.compile(
     r"unnamed:?\d*|id|index|idx|width|height|depth|area|[xy](min|max|c|1|2)|bbox"
     "|(is)?(occluded|truncated|groupof|depiction|inside|crowd|difficult)|pose|leadtime|rotation"
     "|(annotation|patient|subject|study|series|user|project|task)id|age|followup|createdat|source"
 )
+# Numbers by which exports call regions and the like: region_id, boxIndex, but not Covid.
+_NUMBERED = re.compile("(.*[a-z](Id|ID|Idx|Index|Count)|(.*[_ -])(id|ID|idx|index|count))")
 # Flags of people and of splits of other people's: classes in some tables, and not in most.
 _DOUBTFUL = re.compile("male|female|sex|gender|smoker|patientsex|is[a-z]+ed|reviewed|checked")
 _SUMMARY = re.compile(".*(risk|any|abnormal|overall|patholog).*|disease|positive|sick|anomaly")
@@ -339,6 +341,11 @@ class Column:
         self.codes, distinct = pd.factorize(cells, use_na_sentinel=False)
         self.cells = ["" if cell is None or cell != cell else str(cell) for cell in distinct]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the name is one of boxes and exports, and not of a class."""
+        return bool(_PLAIN.fullmatch(self.plain) or _NUMBERED.fullmatch(self.name))
+
     @cached_property
     def first(self) -> np.ndarray:
         """Row where each distinct cell occurs first."""
@@ -380,7 +387,7 @@ class Column:
     @property
     def is_silent(self) -> bool:
         """Whether all cells are blank or -1: a class that no image is known to have, perhaps."""
-        return self.vocabulary <= {"", "-1"}
+        return self.vocabulary <= {"", "-1"} and not any(c[:1] in tuple("[{(") for c in self.cells)
 
     def nearly_flag(self) -> bool:
         """Whether most cells are 0 and 1, and a few are something else: slips."""
@@ -665,17 +672,20 @@ class Planner:
             for name in chosen:
                 self.left.pop(name, None)
             if chosen:
-                plan.value = plan.value or self._value(plan.image)
+                self._affirm(plan, chosen)
                 self._ask_beside(chosen, flags)
             return chosen, []
         if self.class_names is not None and any(n in self.left for n in self.class_names):
             return [], list(self.class_names)
-        classes = self._flags(flags)
+        lists = any(c.is_list and not c.is_number for c in rest.values())
+        only_numbered = bool(flags) and all(c.is_plain for c in flags.values())
+        classes = [] if lists and only_numbered else self._flags(flags)
         if classes:
             return [], classes
         # No name says it: a column of lists, or of what only labels look like.
         found = [n for n, c in rest.items() if c.is_list or _LOOSE.search(c.plain)]
         found = [n for n in found if not rest[n].is_number]
+        found = [n for n in found if len(rest[n].cells) > 1] or found  # not of every image the same
         if len(found) > 1:
             names, every = listed(found), " ".join(map(quote, found))
             answers = [every, *map(quote, found)]
@@ -686,12 +696,17 @@ class Planner:
             return [], []
         if found:
             self.left.pop(found[0])
-            plan.value = plan.value or self._value(plan.image)
+            self._affirm(plan, found)
             self._ask_beside(found, flags)
             return found, []
         if self.class_names is not None:
             return [], list(self.class_names)
         raise self._no_labels(found, rest)
+
+    def _affirm(self, plan: ReadingPlan, chosen: list[str]) -> None:
+        """Look for a column that affirms labels, unless these are lists, of several each."""
+        if not any(self.columns[name].is_list for name in chosen):
+            plan.value = plan.value or self._value(plan.image)
 
     @staticmethod
     def _families(columns: Mapping[str, Column]) -> list[list[str]]:
@@ -727,7 +742,7 @@ class Planner:
         answers = [f"--label-columns {' '.join(map(quote, f))}" for f in families]
         answers += [f"--label-columns {' '.join(map(quote, everything))}"] * alike
         flags = [n for n, c in self.left.items() if c.is_flag() and n not in everything]
-        flags = [n for n in flags if not PLAIN.fullmatch(self.columns[n].plain)]
+        flags = [n for n in flags if not self.columns[n].is_plain]
         if flags:
             answers.append(f"--class-columns {_listed(flags)}")
         self.doubts.append(f"columns {names} may both be meant; say which: {', or '.join(answers)}")
@@ -755,7 +770,7 @@ class Planner:
         known = set(self.class_names or ())
         label = self.columns[chosen[0]]
         both = {*label.vocabulary} <= {"0", "1", ""}
-        doubtful = [n for n in flags if n in self.left and not PLAIN.fullmatch(flags[n].plain)]
+        doubtful = [n for n in flags if n in self.left and not flags[n].is_plain]
         if not any(len(flags[n].cells) > 1 or n in label.filled for n in doubtful):
             doubtful = []  # a constant
         if known and not both:
@@ -778,7 +793,8 @@ class Planner:
         if also:
             every = " ".join(map(quote, [*chosen, *also]))
             self.doubts.append(
-                f"column{'s' * (len(also) > 1)} {listed(also)} hold labels of {quote(chosen[0])} "
+                f"column{'s' * (len(also) > 1)} {listed(also)} {'hold' if also[1:] else 'holds'} "
+                f"labels of {quote(chosen[0])} "
                 f"too; say whether they count: --label-columns {every}, or {answers[0]}"
             )
 
@@ -797,9 +813,9 @@ class Planner:
         """Which columns of 0 and 1 are classes, in their order."""
         if not flags:
             near = [n for n, c in self.left.items() if c.nearly_flag()]
-            near = [n for n in near if not PLAIN.fullmatch(self.columns[n].plain)]
+            near = [n for n in near if not self.columns[n].is_plain]
             return near if self._ask_numbers(near) else []
-        odd = [n for n, c in flags.items() if PLAIN.fullmatch(c.plain)]
+        odd = [n for n, c in flags.items() if c.is_plain]
         if odd:
             some = len(odd) < len(flags)
             raise (InputError if some else NoLabelsError)(
@@ -808,9 +824,9 @@ class Planner:
                 f"{'them' if odd[1:] else 'it'}, or say --ignore {' '.join(map(quote, odd))}"
             )
         kept = [n for n in flags if n not in odd]
-        empty = [n for n, c in self.left.items() if c.is_silent and not PLAIN.fullmatch(c.plain)]
+        empty = [n for n, c in self.left.items() if c.is_silent and not c.is_plain]
         near = [n for n, c in self.left.items() if n not in flags and c.nearly_flag()]
-        near = [n for n in near if not PLAIN.fullmatch(self.columns[n].plain)]
+        near = [n for n in near if not self.columns[n].is_plain]
         near = [n for n in near if self.columns[n].vocabulary & (_ONE | _ZERO)]
         kept = [n for n in self.left if n in {*kept, *empty, *near}]
         self._ask_numbers(kept)
@@ -864,9 +880,7 @@ class Planner:
 
     def _no_labels(self, found: list[str], rest: Mapping[str, Column]) -> InputError:
         """Say that there are no labels, or which column may hold them."""
-        words = found or [
-            n for n, c in rest.items() if not c.is_number and not PLAIN.fullmatch(c.plain)
-        ]
+        words = found or [n for n, c in rest.items() if not c.is_number and not c.is_plain]
         counts = [n for n, c in rest.items() if c.is_number and self._are_counts(c)]
         if counts:
             column = self.columns[counts[0]]
@@ -905,20 +919,20 @@ class Planner:
     def _are_counts(column: Column) -> bool:
         numbers = {canonical(c) for c in column.filled}
         few = len(numbers) <= 30 and all(n.isdecimal() and int(n) <= 255 for n in numbers)
-        return few and "0" in numbers and not PLAIN.fullmatch(column.plain)
+        return few and "0" in numbers and not column.is_plain
 
     @staticmethod
     def _are_shares(column: Column) -> bool:
         numbers = [float(c) for c in column.filled[:_SAMPLE]]
         inside = bool(numbers) and all(0 <= n <= 1 for n in numbers)
-        return inside and len(set(numbers) - {0, 1}) > 0 and not PLAIN.fullmatch(column.plain)
+        return inside and len(set(numbers) - {0, 1}) > 0 and not column.is_plain
 
     def _marks(self, rest: Mapping[str, Column]) -> tuple[list[str], list[str]]:
         """Columns that hold one or two words, the same in all, and what these may mean."""
         alike: dict[frozenset, list[str]] = {}
         for name, column in rest.items():
             words = frozenset(column.vocabulary - {""})
-            if not PLAIN.fullmatch(column.plain) and 1 <= len(words) <= 2 and "*" not in words:
+            if not column.is_plain and 1 <= len(words) <= 2 and "*" not in words:
                 alike.setdefault(words, []).append(name)
         words, names = max(alike.items(), key=lambda item: len(item[1]), default=((), []))
         blank = any("" in self.columns[name].vocabulary for name in names)

@@ -16,7 +16,6 @@ from ltml.data.cells import check_spelling, find_classes, nearest
 from ltml.data.finder import Finder
 from ltml.data.plan import (
     NEGATIVE,
-    PLAIN,
     STATES,
     Column,
     Planner,
@@ -251,7 +250,7 @@ class Reader:
                         f"{table.source}: class {quote(name)} has no column{near}; add it"
                     )
             for name, column in self.columns.items():
-                free = name in self.plan.ignored and not PLAIN.fullmatch(column.plain)
+                free = name in self.plan.ignored and not column.is_plain
                 if free and column.is_flag() and name not in self.options.ignore:
                     text = (
                         f"column {quote(name)} of 0 and 1 is no class{nearest(name, class_names)}"
@@ -413,7 +412,10 @@ class Reader:
         several = counts > 1
         single = all(
             found.mark == "none"
-            or (found.mark == " " and all(len(p) < 2 for p in found.parts.values()))
+            or (
+                (found.mark == " " or all(cell[:1] == "{" for cell in found.parts))
+                and all(len(p) < 2 for p in found.parts.values())
+            )
             for found in readings
         )
         numbers = np.diff(per_row.indptr)

@@ -16,9 +16,12 @@ import pandas as pd
 
 from ltml.core.errors import InputError
 from ltml.core.files import lines_of, quote, read_json, read_text
+from ltml.data.cells import NUMBER
 from ltml.data.image import IMAGE_SUFFIXES
+from ltml.data.kinds import kind_of
 
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".txt", ".jsonl", ".xlsx", ".parquet", ".json")
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".txt", ".jsonl", ".ndjson", ".manifest")
+SUFFIXES += (".xlsx", ".parquet", ".json")
 _OTHERS = (".pkl", ".pickle", ".feather", ".zip", ".bz2", ".xz", ".npy", ".npz", ".mat", ".h5")
 _LARGE = 64 * 2**20  # bytes; larger tables are read by pandas at once, without their line ends
 _MARKS = ",;\t|"
@@ -91,7 +94,7 @@ def open_table(path: Path) -> Frame:
     name = path.name.lower()
     if name.endswith((".xlsx", ".xls", ".parquet")):
         frame = _by_pandas(path, name.rpartition(".")[2])
-    elif name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
+    elif name.endswith((".jsonl", ".ndjson", ".manifest", ".jsonl.gz")):
         frame = _by_line(path)
     elif name.endswith(".json"):
         frame = _json(path)
@@ -178,16 +181,33 @@ def _by_line(path: Path) -> Frame:
             raise InputError(f"{path}, line {number} is not JSON: {text}") from None
         if not isinstance(entry, dict):
             raise InputError(f"{path}, line {number}: {quote(entry)} is no object of columns")
+        entry = _with_names(entry)
         entries.append({name.strip(): as_text(value) for name, value in entry.items()})
         lines.append(number)
     columns = pd.DataFrame(entries, dtype=object).fillna("")
     return Frame(str(path), Places("line", lines), columns)
 
 
+def _with_names(entry: dict) -> dict:
+    """Give numbers the names of the class map beside them, as AWS Ground Truth's manifests do."""
+    named, told = {}, {f"{name}-metadata" for name in entry}
+    for name, value in entry.items():
+        if name in told and isinstance(value, dict):
+            continue
+        about = entry.get(f"{name}-metadata")
+        classes = about.get("class-map") if isinstance(about, dict) else None
+        if isinstance(classes, dict) and isinstance(value, list):
+            value = [classes.get(str(item), item) for item in value]
+        elif isinstance(about, dict) and isinstance(about.get("class-name"), str):
+            value = about["class-name"]
+        named[name] = value
+    return named
+
+
 def _json(path: Path) -> Frame:
     """Read a list of objects, or an object of each image's labels."""
     found = read_json(path, limit=None)
-    if isinstance(found, dict) and all(isinstance(v, str | list) for v in found.values()):
+    if isinstance(found, dict) and all(map(_are_labels, found.values())):
         found = [{"image": image, "labels": labels} for image, labels in found.items()]
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise InputError(
@@ -197,6 +217,12 @@ def _json(path: Path) -> Frame:
     entries = [{n.strip(): as_text(v) for n, v in entry.items()} for entry in found]
     columns = pd.DataFrame(entries, dtype=object).fillna("")
     return Frame(str(path), Places("entry", range(len(columns))), columns)
+
+
+def _are_labels(value) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
+    )
 
 
 def _decoded(path: Path) -> str:
@@ -250,6 +276,10 @@ def _text(path: Path) -> Frame:
                     lines.append(reader.line_num)
         except csv.Error as error:
             raise InputError(f"{path}, line {reader.line_num} is not CSV: {error}") from None
+    at = next((i for i, cell in enumerate(rows[0]) if is_file_name(cell)), None)
+    if at is not None and all(is_file_name(row[at]) for row in rows if len(row) > at):
+        width = max(map(len, rows))  # without a header, a column for each label of an image
+        rows = [row + [""] * (width - len(row)) for row in rows]
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
             raise InputError(
@@ -345,6 +375,16 @@ def _header(rows: list[list[str]]) -> tuple[list[str], str]:
     names = [""] * len(first)
     names[at[0]] = "image"
     flags = len(rest) > 1 and all(row[i] in ("0", "1", "-1") for row in rows[:50] for i in rest)
+    filled = {i: [row[i] for row in rows[:50] if row[i]] for i in rest}
+    split = next((i for i in rest if filled[i] and all(map(kind_of, filled[i]))), None)
+    rest = [i for i in rest if i != split]
+    numbers = [i for i in rest if all(map(NUMBER.fullmatch, filled[i]))]  # places of boxes
+    numbers = numbers if 0 < len(numbers) < len(rest) else []
+    if split is not None:
+        names[split] = "split"
+    for number, i in enumerate(numbers, 1):
+        names[i] = f"number {number}"
+    rest = [i for i in rest if i not in numbers]
     for number, i in enumerate(rest):
         names[i] = f"class {number}" if flags else f"label {number + 1}" if rest[1:] else "labels"
     return names, "it has no header: the first column of images, and labels"

@@ -287,6 +287,10 @@ CASES = {
     "a row without an image": Case("give its path, and check quotes", {"train.csv": PLAIN.replace("0,cat", ",cat")}, {"train.csv": PLAIN}),
     # --- folders of tables ---
     "no table of the split": Case("name one by --train-split", {"mine.csv": PLAIN, "yours.csv": PLAIN}, {"train_split": "mine"}),
+    "images in one table and labels in another": Case("name one by --train-split, or join two: --train-split splits.csv --join labels.csv",
+        {"labels.csv": table("study,cat,dog", lambda i: f"s{FLAGS.splitlines()[i + 1]}"), "views.csv": table("dicom_id,study,rows", lambda i: f"{i},s{i},9"), "splits.csv": table("dicom_id,study,split", lambda i: f"{i},s{i},{['train', 'test'][i > 3]}")},
+        lambda root, message: dict(zip(("train_split", "join"), re.search("--train-split (.*) --join (.*)", message).groups(), strict=True))),
+    "numbered regions beside classes": Case("or say --ignore 'region_id'", {"train.csv": table("image,cat,dog,region_id", lambda i: f"{FLAGS.splitlines()[i + 1]},{i % 2}")}),
     "no table at all": Case("write it, with the columns image,labels", {}, {"train.csv": PLAIN}),
     "no table to test on": Case("name one by --test-split, or hold out training images to test on by --test-fraction 0.2", GOOD, options={"test_split": "nowhere"}),
     "nothing in common": Case("rename one", GOOD | {"more.csv": "file,weather\n" + "".join(f"{i},sun\n" for i in range(6))}, {"more.csv": ("file,", "image,")}, options={"join": "more.csv"}),
