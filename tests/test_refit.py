@@ -194,10 +194,32 @@ def test_a_split_is_scored_once_by_all_networks_of_a_backbone(tiny, tmp_path, mo
     assert len(tiny.test) in passes
 
 
+def test_images_are_tested_refitted_and_predicted_at_the_test_size(tiny, two_stages, tmp_path):
+    """Without steps it is the only size, and trained at another the network has the same steps."""
+    fitted = replace(two_stages, steps=0, warmup=0)
+    large = fit(replace(fitted, image_size=32), data=tiny, out=tmp_path / "32", progress=False)
+    two = replace(fitted, image_size=24, test_size=32)
+    two = fit(two, data=tiny, out=tmp_path / "24-32", progress=False)
+    assert np.allclose(two.scores("test").logits, large.scores("test").logits, atol=1e-5)
+    assert np.allclose(two.scores("train").logits, large.scores("train").logits, atol=1e-5)
+    predicted = Run.load(two.path).predict(tiny.test, progress=False).to_numpy()
+    assert np.allclose(predicted, two.scores("test").probabilities, atol=2e-3)  # kept in half
+
+    trained = [
+        fit(replace(TRAINED, steps=4, warmup=0, image_size=24, test_size=size), data=tiny,
+            out=tmp_path / f"{size}", progress=False)
+        for size in (None, 40)
+    ]  # fmt: skip
+    one, other = (run.state_dict() for run in trained)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert trained[0].summary["mAP"] != trained[1].summary["mAP"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"refit": True, "interpolation": 0.5}, "goes back to pretrained weights"),
+        ({"freeze": -1, "test_size": 32}, "give image_size=32 alone"),
         ({"interpolation": 0.5, "weights": "x"}, "give weights, and refit"),
         ({"steps": 0}, "steps is 0"),
     ],

@@ -81,6 +81,11 @@ class Recipe:
     them."""
     image_size: Annotated[int, Bounds("[1, 10000]")] | None = None
     """Side of the square input in pixels; default: what suits the images and the backbone."""
+    test_size: Annotated[int, Bounds("[1, 10000]")] | None = None
+    """Side of the square input for tests, refit and predictions; default: image_size. Random crops
+    enlarge what they show, so that photos at 1.15 to 1.3 times the size look alike to the network:
+    FixRes (Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019,
+    https://arxiv.org/abs/1906.06423)."""
     augment: str | None = None
     """Random views: none, shift, light (shift and mirror) or strong (crop, mirror and colour);
     default: light, but shift for pictograms, whose mirror images are never tested."""
@@ -200,6 +205,11 @@ class Recipe:
             raise InputError(
                 f"interpolation={self.interpolation} goes back to pretrained weights, for the "
                 "refit; give weights, and refit"
+            )
+        if self.freeze == -1 and self.test_size is not None:
+            raise InputError(
+                f"test_size={self.test_size} with freeze=-1: images pass the backbone once, at one "
+                f"size; give image_size={self.test_size} alone"
             )
         if self.val_split is not None and self.holdout:
             raise InputError(

@@ -113,7 +113,7 @@ def load_model(run, *, device: str = "cpu") -> ImageModel:
             f"({str(error).splitlines()[0]}); train again"
         ) from error
     model.head.normalize = recipe.refit
-    size = recipe.image_size or 224
+    size = recipe.test_size or recipe.image_size or 224
     return ImageModel(model, size, names).to(choose_device(device)).eval()
 
 

@@ -262,7 +262,9 @@ def _fits_in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _fits_together(recipe: Recipe, device: torch.device) -> Iterator[None]:
+def _fits_together(
+    recipe: Recipe, device: torch.device, size: str = "image_size"
+) -> Iterator[None]:
     """Say which sizes do not fit where torch names those of a layer."""
     try:
         with _fits_in_memory(recipe, device):
@@ -272,8 +274,8 @@ def _fits_together(recipe: Recipe, device: torch.device) -> Iterator[None]:
     except (RuntimeError, ValueError, AssertionError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"backbone={recipe.backbone!r} does not take images of image_size={recipe.image_size} "
-            f"({why}); give an image_size that it takes, such as 224"
+            f"backbone={recipe.backbone!r} does not take images of {size}={getattr(recipe, size)} "
+            f"({why}); give a size that it takes, such as {size}=224"
         ) from error
 
 
@@ -340,6 +342,10 @@ class Training:
         # What passes once or twice is decoded then: to keep it would cost memory for nothing.
         keep = {name: "files" if passes[name] <= 2 else None for name in passes}
         self.train = Loader(train, augment=recipe.augment, keep=keep["train"], **options)
+        self.plain = self.train  # as the other splits are passed
+        if recipe.test_size not in (None, recipe.image_size):
+            options["image_size"] = recipe.test_size
+            self.plain = Loader(train, augment=recipe.augment, keep="files", **options)
         self.test = Loader(data.test, keep=keep["test"], **options)
         self.val = None if data.val is None else Loader(data.val, keep=keep["val"], **options)
 
@@ -349,7 +355,7 @@ class Training:
         )
         self.recorder.config["recorder"] = False
         self.recorder.config["data"] |= described(data)
-        loaders = {"train": self.train, "val": self.val, "test": self.test}
+        loaders = {"train": self.plain, "val": self.val, "test": self.test}
         loaders = {n: x for n, x in loaders.items() if x and x.fits and not x.maps}
         found = leaks.find_near_copies(list(data.splits), loaders, copies)
         leaks.report(data, found, allow=recipe.allow_leaks, say=ranks.is_main)
@@ -363,13 +369,17 @@ class Training:
 
     def _rehearse(self) -> None:
         """Take one image as far as the loss, before anything is written or replaced."""
-        images, targets = next(self.train.batches([[0]]))
         self.model.eval()
         self.criterion.eval()
-        with _fits_together(self.recipe, self.device), torch.no_grad():
-            with autocast(self.device, self.recipe.precision):
-                logits = self.model(images)
-            self.criterion(logits.float(), targets)
+        loaders = {"test_size": self.plain, "image_size": self.train}
+        if self.plain is self.train:
+            del loaders["test_size"]
+        for size, loader in loaders.items():
+            images, targets = next(loader.batches([[0]]))
+            with _fits_together(self.recipe, self.device, size), torch.no_grad():
+                with autocast(self.device, self.recipe.precision):
+                    logits = self.model(images)
+                self.criterion(logits.float(), targets)
         self.criterion.train()
         if self.steps:
             with _fits_together(self.recipe, self.device):
@@ -490,7 +500,7 @@ class Training:
             logits=True,
         )
         if recipe.record_scores:
-            (own,) = evaluate(self.model, self.train, ranks=self.ranks)
+            (own,) = evaluate(self.model, self.plain, ranks=self.ranks)
             self.recorder.add_history("train", own, self.data.train.labels.dense())
             for key, name in (("", "test"), ("val_", "val")):
                 if f"{key}scores" in found:
@@ -508,7 +518,7 @@ class Training:
                     continue
                 interpolate(self.model.backbone, self.start, share)
             head, shrinkage, left_out = refit(
-                self.model, self.train, shrinkage=recipe.shrinkage, **options
+                self.model, self.plain, shrinkage=recipe.shrinkage, **options
             )
             heads = {"own": own} if self.step and not share else {}  # untrained, it is random
             heads[name] = head
