@@ -40,7 +40,10 @@ for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
         if REPOSITORY:  # for who downloads it here
             address = f'REPOSITORY = "https://github.com/{REPOSITORY}"'
             first["source"] = "".join(first["source"]).replace('REPOSITORY = ""', address)
-        for cell in notebook["cells"]:  # pictures keep their colours on a dark page
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":  # the site's pages stand beside the notebooks
+                cell["source"] = re.sub(r"(\]\((?:\.\./)+)book/", r"\1", "".join(cell["source"]))
+            # Pictures keep their colours on a dark page.
             if re.search(r"\.imshow\(|nearest_images\(", "".join(cell["source"])):
                 cell["metadata"]["tags"] = ["pictures"]
         page.parent.mkdir(parents=True, exist_ok=True)

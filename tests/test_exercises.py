@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,18 @@ def load_assignments():
 def test_the_answer_is_right_and_a_mistake_is_foreseen(name, capsys):
     assert reply(capsys, name, KEYS[name]["answer"]) == (True, "right")
     assert KEYS[name]["mistakes"]
+
+
+def test_questions_say_about_where_two_digits_are_enough():
+    for path in (ROOT / "notebooks" / "masters").glob("*.ipynb"):
+        question = ""
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "markdown" and not cell["metadata"].get("tags"):
+                question = text
+            for name in re.findall(r'expect\(\s*"([\d-]+)"', text):
+                says = re.search(r"\babout (what|how|the)\b", question, re.IGNORECASE)
+                assert bool(says) == KEYS[name]["about"], name
 
 
 @pytest.mark.parametrize(("name", "said", "wrong"), MISTAKES)

@@ -1,5 +1,6 @@
 """Every notebook runs from a clean kernel, within the time it states, and shows no error."""
 
+import ast
 import json
 import re
 import time
@@ -127,9 +128,65 @@ def test_an_error_that_a_widget_swallowed_is_found(tmp_path):
     assert errors(execute(book, tmp_path)) == ["ZeroDivisionError: division by zero"]
 
 
+def questions_of(path):
+    """What a notebook asks before its figures: choices (None for a number), answer and reply."""
+    for code in code_of(path)[1:]:  # the first installs, in IPython's own syntax
+        for node in ast.walk(ast.parse(code)) if "widgets.predict(" in code else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "widgets.predict":
+                options = {each.arg: each.value for each in node.keywords}
+                choices = ast.literal_eval(node.args[1]) if len(node.args) > 1 else None
+                why = ast.literal_eval(options["why"]) if "why" in options else None
+                yield choices, options["answer"], why
+
+
 @pytest.mark.parametrize("path", COURSE, ids=name_of)
-def test_asks_before_its_main_figures(path):
-    assert "\n".join(code_of(path)).count("widgets.predict(") >= 3
+def test_asks_before_its_main_figures_and_answers_each_wrong_choice(path):
+    asked = list(questions_of(path))
+    assert len(asked) >= 3
+    for choices, answer, why in asked:
+        assert any(isinstance(node, ast.Name) for node in ast.walk(answer)), "it is computed"
+        replies = [why] if choices is None else list(choices.values())
+        assert choices is None or 3 <= len(choices) <= 4
+        assert len(set(replies)) == len(replies)
+        for reply in replies:
+            assert len(reply.split()) >= 5, reply
+            assert reply.endswith((".", ":", "?")), reply
+
+
+# What a notebook measures, and the behaviour of a library that would bite who does so elsewhere.
+BITES = {
+    "00": "torchmetrics_reads_the_batch",  # average precision
+    "01": "polars_codes_and_counts",  # co-occurrence
+    "02": "balanced_weights_multiply",  # weights of classes
+    "03": "draws_not_in_proportion",  # weighted draws
+    "04": "torch_takes_it_without_a_word",  # weighted means
+    "06": "image_without_labels_best_and_worst",  # metrics of papers
+    "07": "stratified_split_without_the_tail",  # a validation split
+    "08": "map_keeps_stale_features",  # features that are kept
+    "09": "mean_over_axis_0_in_float32",  # means of features
+    "10": "unknown_label_three_answers",
+    "11": "log_loss_reads_rows_as_classes",  # calibration
+}
+
+
+@pytest.mark.parametrize("path", COURSE, ids=name_of)
+def test_findings_are_named_with_the_version_that_their_script_pins(path):
+    named = set()
+    for cell in json.loads(path.read_text())["cells"]:
+        text = " ".join(source(cell).split())
+        for name in re.findall(r"findings/(\w+)\.sh", text):
+            script = (ROOT.parent / "findings" / f"{name}.sh").read_text()
+            assert any(v in text for v in re.findall(r"'[\w.-]+==([\w.]+)'", script)), name
+            named.add(name)
+    assert BITES.get(path.name[:2]) in {*named, None}
+
+
+@pytest.mark.parametrize("path", ALL, ids=name_of)
+def test_links_to_files_hold(path):
+    cells = json.loads(path.read_text())["cells"]
+    text = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
+    for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
+        assert (path.parent / link).exists(), link
 
 
 @pytest.mark.slow
