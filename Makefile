@@ -1,10 +1,10 @@
-# make demo | test | test-all | test-lowest | lab | figures | bench | book | assignments | install   (VENV=folder: another environment)
+# make demo | test | test-all | test-lowest | lab | figures | bench | book | slides | assignments | install   (VENV=folder: another environment)
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ltml-installed
 
-.PHONY: demo test test-slow test-all test-lowest lint lab figures bench book assignments install clean
+.PHONY: demo test test-slow test-all test-lowest lint lab figures bench book slides assignments install clean
 
 demo: $(READY)
 	$(BIN)/ltml demo --out runs/demo
@@ -45,6 +45,10 @@ book: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -M html book build/book -W --keep-going -E -j 2
 	rm -rf site
 	cp -R build/book/html site
+
+# Slides of the notebooks, run: site/slides; the book has them too. Some ten minutes on 2 CPU cores.
+slides: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python book/slides.py site
 
 # Student versions, solutions and keys of the exercises, from notebooks/masters; some three minutes.
 assignments: $(READY)

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
+import nbformat
 import plotly
 
 import ltml
@@ -13,6 +15,9 @@ from ltml.plots.report import write_report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+sys.path.insert(0, str(HERE))
+import slides  # noqa: E402
+
 # NAME/ltml, as GitHub's workflows set it, and here alone. Without it there is no address to open
 # Colab and Binder from.
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY")
@@ -50,10 +55,7 @@ for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
         page.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
 
 # Notebooks: each is run in a folder of its own, by a kernel that writes live figures as HTML.
-os.environ["PYTHONSTARTUP"] = str(HERE / "kernel" / "startup.py")
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(HERE / "kernel"), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
+os.environ |= slides.kernel()
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_timeout = 480
@@ -104,6 +106,11 @@ html_theme_options = {
 
 def link(app, page, source):
     """Point links of pages, which hold where the repository is read, to pages of the site."""
+    if page == "teaching":  # slides are of the site alone
+        row = r"^\| (\[.*?\]\(\.\./notebooks/(\w+)\.ipynb\)) "
+        source[0] = re.sub(
+            row, r'| \1<br><a href="slides/\2.html">slides</a> ', source[0], flags=re.MULTILINE
+        )
     if not page.startswith(("notebooks/", "api/")):
         up = "../" * (page.count("/") + 1)
         links = rf"\]\({re.escape(up)}([^)#]+)(#[^)]*)?\)"
@@ -133,6 +140,17 @@ def add_live_figures(app, page, template, context, doctree):
         app.add_js_file("figures.js", loading_method="defer", priority=950)
 
 
+def add_slides(app, error):
+    """Write slides of the notebooks as they were run."""
+    if error is None and app.builder.format == "html":
+        executed = Path(app.outdir).parent / "jupyter_execute" / "notebooks"
+        books = {}
+        for path in slides.NOTEBOOKS:
+            found = executed / path.name
+            books[path.stem] = nbformat.read(found if found.is_file() else path, 4)
+        slides.write(Path(app.outdir), books)
+
+
 def add_report(app, error):
     """Write the page of the committed records, whose sliders need no kernel."""
     if error is None and app.builder.format == "html":
@@ -150,3 +168,4 @@ def setup(app):
     app.connect("source-read", link)
     app.connect("html-page-context", add_live_figures)
     app.connect("build-finished", add_report)
+    app.connect("build-finished", add_slides)

@@ -182,9 +182,11 @@ def test_findings_are_named_with_the_version_that_their_script_pins(path):
 
 
 @pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_links_to_files_hold(path):
+def test_links_to_files_hold_and_comments_swallow_no_text(path):
     cells = json.loads(path.read_text())["cells"]
     text = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
+    # A line that begins with a comment is HTML to its end.
+    assert not re.findall(r"^ *<!--.*-->.*\w.*$", text, re.MULTILINE)
     for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
         assert (path.parent / link).exists(), link
 

@@ -10,7 +10,7 @@ for (const place of document.querySelectorAll(".live-figure")) {
 // A figure waits for a prediction, see ltml/widgets/predict.py; the first one counts.
 let asked = 0, right = 0;
 for (const box of document.querySelectorAll(".ltml-predict")) {
-  const cell = box.closest(".cell_output"), { answer, within } = box.dataset, tally = document.createElement("p");
+  const cell = box.closest(".cell_output, .jp-OutputArea"), { answer, within } = box.dataset, tally = document.createElement("p");
   const take = (hit) => {
     if (tally.isConnected) return;
     asked += 1;
