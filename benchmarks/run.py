@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import labels
 import loading
 import losses
 import pandas as pd
@@ -54,6 +55,7 @@ def main() -> None:
         "group sampling": (sampling.measure(), sampling),
         "loader": (loading.measure(), loading),
         "reading": (reading.measure(), reading),
+        "labels, mostly unknown": (labels.measure(), labels),
         "closed form": ([row for d in DEVICES for row in probing.measure(d)], probing),
         "images through a network": (passing.measure(), passing),
         "demo": (demo(small["bare loop, ms"] / 1000), None),

@@ -76,6 +76,24 @@ def test_strength_0_is_bce_bit_for_bit(soft, size):
         assert loss.weights.equal(torch.ones(2, C))
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_large_batch_is_torchs_weighted_loss(dtype, close, reduction):
+    """Large ones take the logarithm from the probability that is at hand."""
+    torch.manual_seed(0)
+    z = (8 * torch.randn(1200, 60, dtype=dtype)).requires_grad_()
+    y = (torch.rand(1200, 60) < 0.1).to(dtype)
+    y[::7] = 0.3
+    loss = DynamicGradientBalancing(60, reduction=reduction)
+    value = loss(z, y)
+    positive, negative = loss.weights.to(dtype)
+    weight = torch.lerp(negative, positive, y)
+    plain = F.binary_cross_entropy_with_logits(z, y, weight=weight, reduction=reduction)
+    torch.testing.assert_close(value, plain, rtol=close, atol=close * weight.max().item())
+    ours, theirs = (torch.autograd.grad(v.sum(), z)[0] for v in (value, plain))
+    torch.testing.assert_close(ours, theirs, rtol=10 * close, atol=close / 1000)
+
+
 def test_strength_0_is_the_other_bases_bit_for_bit():
     z, y = batch(0)
     for base, plain in (("focal", FocalLoss()), ("asl", AsymmetricLoss())):

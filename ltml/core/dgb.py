@@ -13,6 +13,7 @@ from ltml.core.elementwise import (
     Reduction,
     class_totals,
     closed,
+    closed_bce,
     over_ranks,
 )
 from ltml.core.options import Bounds, checked
@@ -106,16 +107,18 @@ class DynamicGradientBalancing(MultiLabelLoss):
 
     def reduced(self, z: Tensor, y: Tensor, reduction: str) -> Tensor:
         """Update the averages (in training), then return the weighted loss."""
-        bce, weight = self.base == "bce", None
-        loss, gradient = BASES[self.base](z.detach(), y)  # (B, C)
+        values, gradient = BASES[self.base](z.detach(), y)  # (B, C)
         if self.training:
-            self.observe(class_totals(gradient.abs_() if bce else gradient.abs(), y))
+            self.observe(class_totals(gradient.abs(), y))
+        weight = None
         if self.strength != 0:
-            positive, negative = self.weights.to(z.dtype).unbind()
+            positive, negative = self.weights.to(z.dtype)
             weight = torch.lerp(negative, positive, y)
-        if bce:  # strength 0 is torch's own loss, to the last bit
-            return binary_cross_entropy_with_logits(z, y, weight=weight, reduction=reduction)
-        return closed(z, loss, gradient, weight, reduction)
+        elif values is None:  # torch's own loss, to the last bit
+            return binary_cross_entropy_with_logits(z, y, reduction=reduction)
+        if values is None:
+            return closed_bce(z, y, gradient, weight, reduction)
+        return closed(z, values, gradient, weight, reduction)
 
     def observe(self, totals: Tensor) -> None:
         """Add a batch's gradient magnitudes, ``(2, C)``, to the moving averages."""
