@@ -19,6 +19,7 @@ from ltml.core.options import Bounds, fitted
 from ltml.data.finder import Finder
 from ltml.data.holdout import holdout_split
 from ltml.data.kinds import kind_of
+from ltml.data.layouts import check_apart
 from ltml.data.plan import (
     NoLabelsError,
     Planner,
@@ -166,6 +167,8 @@ class _Folder:
                 if paths[kind] is None:
                     raise self._no_table(self.names[kind])
                 splits[kind] = self._one_split(kind, paths[kind])
+        if len(files) > 1:
+            check_apart("folder", splits, {k: p.name for k, p in paths.items() if p is not None})
         if "test" not in splits:
             splits |= self._cut_test(splits["train"])
         names = self._described(splits["train"].labels.class_names, files)
@@ -570,7 +573,7 @@ class _Folder:
 
     def _described(self, names: tuple[str, ...], used: set) -> list[str] | None:
         """Class names by a table of codes and names beside, such as class-descriptions.csv."""
-        if is_file(self.listing) or self.plan is not None:
+        if is_file(self.listing):
             return None
         numbered = names == tuple(f"class {c}" for c in range(len(names)))
         codes = [str(c) for c in range(len(names))] if numbered else list(names)

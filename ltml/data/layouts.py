@@ -321,7 +321,7 @@ def assemble(
             notes += [f"{skipped:,} images of {split} left out, whose files are missing"] * (
                 skipped > 0
             )
-    _check_apart(name, splits, dict(zip(("train", "test", "val"), chosen, strict=True)))
+    check_apart(name, splits, dict(zip(("train", "test", "val"), chosen, strict=True)))
     if "test" not in splits:
         whole = splits["train"]
         train, test = holdout_split(whole.labels, test_fraction, seed=0)
@@ -335,7 +335,8 @@ def assemble(
             f"no test split is named, so {len(test):,} images are held out to test on "
             f"(test_fraction={test_fraction:g})"
         )
-    data = LongTailData(name, **splits)
+    roles = {role: s for role, s in zip(("train", "test", "val"), chosen, strict=True) if s}
+    data = LongTailData(name, **splits, layout={"how": reading.how, "splits": roles})
     _say(reading.how, data, notes)
     return data
 
@@ -365,7 +366,7 @@ def _split(
     return Split(paths, labels, list(part.ids or part.images)), skipped
 
 
-def _check_apart(name: str, splits: Mapping[str, Split], names: Mapping[str, str | None]) -> None:
+def check_apart(name: str, splits: Mapping[str, Split], names: Mapping[str, str | None]) -> None:
     """Raise if an image is in two splits, unless one part was given for both."""
     seen: dict[Path, str] = {}
     for role, split in splits.items():

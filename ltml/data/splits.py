@@ -134,6 +134,8 @@ class LongTailData:
         test: split to test on.
         val: split to choose settings on, if there is one.
         plan: plan by which the training table was read, if one was; runs keep it.
+        layout: how a layout of files was read, if one was, and the splits taken from it; runs keep
+            it: ``{"how": "a Roboflow export: ...", "splits": {"train": "train", "test": "val"}}``.
         source: fields of a recipe that loads the same data, set by :func:`ltml.load`; None for
             data of one's own, which is also what :func:`dataclasses.replace` makes of any.
 
@@ -151,6 +153,7 @@ class LongTailData:
     test: Split
     val: Split | None = None
     plan: "ReadingPlan | None" = None
+    layout: dict | None = field(default=None, kw_only=True)
     source: dict | None = field(default=None, init=False)
 
     def __post_init__(self):

@@ -120,7 +120,9 @@ class Run:
         other."""
         apart = ("seed", "device", "compile", "holdout_seed", "allow_leaks")
         recipe = {k: v for k, v in self.recipe.items() if k not in apart}
-        data = {k: v for k, v in self.config["data"].items() if k not in ("digest", "content")}
+        data = {
+            k: v for k, v in self.config["data"].items() if k not in ("layout", "digest", "content")
+        }
         if recipe.get("holdout"):  # cut by the seed, so of nearly the same size
             cut = ("train_images", "labels_per_image", *UNKNOWN[:2])
             data |= dict.fromkeys(cut)

@@ -95,7 +95,7 @@ def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
         raise InputError(f"run {run.name!r} is of a loop of your own; give its data")
     if from_fit(run.config):
         recipe = Recipe.from_dict(run.recipe)
-        data = load_data(recipe) if data is None else held_out(recipe, data)
+        data = _read_again(recipe, run) if data is None else held_out(recipe, data)
     given = dict(zip(data.class_names, data.train.labels.counts.tolist(), strict=True))
     before = run.config["data"]
     digest = (before.get("digest") or {}).get("train")
@@ -112,11 +112,29 @@ def data_of(run: Run, data: LongTailData | None = None) -> LongTailData:
     return data
 
 
+def _read_again(recipe: Recipe, run: Run) -> LongTailData:
+    """Load a run's data by the layout, splits and plan that it was read by."""
+    before = run.config["data"]
+    if recipe.data == "auto" and before.get("name") in DATASETS:
+        recipe = replace(recipe, data=before["name"])
+    for role, split in ((before.get("layout") or {}).get("splits") or {}).items():
+        if getattr(recipe, f"{role}_split") is None:
+            recipe = replace(recipe, **{f"{role}_split": split})
+    plan = before.get("plan")
+    if plan is not None and recipe.data == "folder" and "plan" not in recipe.data_options:
+        try:
+            return load_data(replace(recipe, data_options={**recipe.data_options, "plan": plan}))
+        except InputError:  # a table to test on has other columns, and is read by itself
+            pass
+    return load_data(recipe)
+
+
 def described(data: LongTailData) -> dict:
     """What ``config.json`` says of a data set, beside what a recorder knows of it."""
     out = {"test_images": len(data.test), **counts_of(data.test.labels, "test_")}
     out["digest"] = {name: split.digest for name, split in data.splits.items()}
     out["content"] = {name: split.content for name, split in data.splits.items()}
+    out |= {} if data.layout is None else {"layout": data.layout}
     return out if data.plan is None else out | {"plan": data.plan.as_dict()}
 
 
@@ -125,7 +143,7 @@ def differs(before: dict, now: dict) -> str | None:
 
     What one of them does not say, such as the digests of a run of before 0.6, is not compared.
     """
-    apart = ("name", "plan", "digest", "content")
+    apart = ("name", "plan", "layout", "digest", "content")
     for name in [name for name in now if name in before and name not in apart]:
         if before[name] != now[name]:
             return f"other {name.replace('_', ' ')}"

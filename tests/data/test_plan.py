@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from layout_trees import coco_plain
+from PIL import Image
 from reading import ANIMALS, JPG, answers, found, labels, rows, table, tree, whole
 
 import ltml
@@ -20,6 +22,7 @@ from ltml.cli import main
 from ltml.data import ReadingPlan, read_plan
 from ltml.data import load as load_data
 from ltml.data.folder import load, read_label_csv
+from ltml.training.setup import data_of
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "label_cases"
 
@@ -281,8 +284,6 @@ def test_a_plan_of_a_split_that_is_not_there_is_refused(tmp_path, name):
 
 def test_a_table_to_evaluate_is_read_by_the_plan_of_the_run(tmp_path):
     """What the table on its own would not say: what -1 means, what separates, which column."""
-    from PIL import Image
-
     (tmp_path / "data").mkdir()
     for i in range(12):
         Image.effect_noise((16, 16), 30 + i).convert("RGB").save(tmp_path / f"data/{i}.png")
@@ -323,8 +324,6 @@ def test_a_table_to_evaluate_is_read_by_the_plan_of_the_run(tmp_path):
 
 
 def test_a_run_keeps_the_plan(tmp_path):
-    from PIL import Image
-
     root = tree(tmp_path / "data", READ["ISIC"][0], [])
     (root / "photos").mkdir()
     for i, image in enumerate(JPG):
@@ -336,6 +335,42 @@ def test_a_run_keeps_the_plan(tmp_path):
     plan = ReadingPlan.from_dict(run.config["data"]["plan"])
     assert plan.classes == ["MEL", "NV"]
     assert load(root=root, plan=plan).class_names == ("MEL", "NV")
+
+
+@pytest.mark.parametrize("kind", ["table", "coco"])
+def test_a_run_loads_its_data_as_they_were_read(tmp_path, kind):
+    """By the layout, splits and plan that it keeps, whatever else lies there by then."""
+    if kind == "table":
+        text = table("image_id,label", lambda i: f"{i},{i % 2}")
+        root = tree(tmp_path / "data", {"labels.csv": text, "names.csv": "0,cat\n1,dog\n"}, [])
+        (root / "photos").mkdir()
+        for i, image in enumerate(JPG):
+            Image.effect_noise((16, 16), 30 + i).convert("RGB").save(root / image)
+    else:
+        root = tmp_path / "data"
+        coco_plain(root)
+    recipe = ltml.Recipe(
+        data="auto", root=str(root), steps=1, batch_size=2, image_size=16, val_split=None
+    )
+    run = ltml.fit(recipe, out=tmp_path / "run", progress=False)
+    before = run.config["data"]
+    if kind == "table":
+        assert before["plan"]["labels"] == {"label": "none"}
+        assert before["class_names"] == ["cat", "dog"]
+    else:
+        assert before["layout"]["splits"] == {"train": "train", "test": "test", "val": "val"}
+        assert before["layout"]["how"].startswith("a COCO data set: annotations/photos-")
+    # A second layout makes auto ask; a second training split, too.
+    (root / "data.yaml").write_text("names: [cat, dog]\n")
+    (root / "labels").mkdir()
+    (root / "labels/a1.txt").write_text("0 .5 .5 .1 .1\n")
+    if kind == "coco":
+        shutil.copy(root / "annotations/photos-train.json", root / "annotations/train2014.json")
+    with pytest.raises(InputError):
+        ltml.load("auto", root=root)
+    again = data_of(ltml.Run.load(run.path))
+    assert again.class_names == tuple(before["class_names"])
+    assert {name: split.digest for name, split in again.splits.items()} == before["digest"]
 
 
 SPLITS = {
@@ -479,7 +514,10 @@ def test_an_image_in_two_splits_is_an_error(tmp_path, capsys):
     text = table("image,labels", lambda i: f"{i},{'ab'[i % 2]}")
     root = tree(tmp_path, {"train.csv": text, "test.csv": text}, JPG)
     assert main(["data", "check", "--root", str(root)]) == 2
-    assert "6 of 6 images of the test split are the same files as" in capsys.readouterr().err
+    said = (
+        "6 images are in both splits 'train.csv' and 'test.csv', such as '0.jpg', '1.jpg', '2.jpg'"
+    )
+    assert said in capsys.readouterr().err
     data = load(root=root, train_split="train", test_split="train")  # as a training will refuse
     assert data.train.ids == data.test.ids
     data = load(root=root, test_fraction=0.5)
