@@ -16,11 +16,10 @@ from ltml.plots.report import write_report
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
+import address  # noqa: E402
 import slides  # noqa: E402
 
-# NAME/ltml, as GitHub's workflows set it, and here alone. Without it there is no address to open
-# Colab and Binder from.
-REPOSITORY = os.environ.get("GITHUB_REPOSITORY")
+REPOSITORY = address.repository(ROOT)
 LAUNCH = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
 
 project = author = "ltml"
@@ -43,14 +42,16 @@ for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
         first["metadata"]["tags"] = ["hide-input"]
         if REPOSITORY:  # for who downloads it here
-            address = f'REPOSITORY = "https://github.com/{REPOSITORY}"'
-            first["source"] = "".join(first["source"]).replace('REPOSITORY = ""', address)
+            setting = f'REPOSITORY = "https://github.com/{REPOSITORY}"'
+            first["source"] = "".join(first["source"]).replace('REPOSITORY = ""', setting)
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":  # the site's pages stand beside the notebooks
                 cell["source"] = re.sub(r"(\]\((?:\.\./)+)book/", r"\1", "".join(cell["source"]))
-            # Pictures keep their colours on a dark page.
-            if re.search(r"\.imshow\(|nearest_images\(", "".join(cell["source"])):
-                cell["metadata"]["tags"] = ["pictures"]
+            source, tags = "".join(cell["source"]), cell["metadata"].setdefault("tags", [])
+            if re.search(r"\.imshow\(|nearest_images\(", source):
+                tags.append("pictures")  # which keep their colours on a dark page
+            if "widgets.predict(" in source:
+                tags.append("hide-input")  # the replies stand there
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -58,7 +59,7 @@ for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
 os.environ |= slides.kernel()
 nb_execution_mode = "force"
 nb_execution_in_temp = True
-nb_execution_timeout = 480
+nb_execution_timeout = 1200  # seconds a cell; other programs may hold it up
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 # Patterns of notebooks to show without their outputs: for work on the pages themselves.
@@ -111,10 +112,17 @@ def link(app, page, source):
         source[0] = re.sub(
             row, r'| \1<br><a href="slides/\2.html">slides</a> ', source[0], flags=re.MULTILINE
         )
+    if page == "glossary":  # its terms, and their short forms, are what a search finds first
+        source[0] = re.sub(r"^\*\*(.+?)\*\*:", _term, source[0], flags=re.MULTILINE)
     if not page.startswith(("notebooks/", "api/")):
         up = "../" * (page.count("/") + 1)
         links = rf"\]\({re.escape(up)}([^)#]+)(#[^)]*)?\)"
         source[0] = re.sub(links, lambda found: _link(up, found), source[0])
+
+
+def _term(found) -> str:
+    entries = found[1].replace(" (", ", ").replace(")", "")
+    return f"```{{index}} {entries}\n```\n\n{found[0]}"
 
 
 def _link(up: str, found) -> str:

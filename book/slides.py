@@ -48,7 +48,7 @@ def _begin(cell, kind: str):
 
 def _pages(text: str):
     """Split text into (heading, text) of a slide: at headings, and where a slide is full."""
-    text = re.sub(r"\]\(\.\./book/(.*?)\.md", r"](../\1.html", text)
+    text = re.sub(r"\]\(\.\./(?:book/)?([\w/]+)\.md", r"](../\1.html", text)
     text = re.sub(r"\]\((?!http|\.\./)(.*?)\.ipynb", r"](../notebooks/\1.html", text)
     heading, page = "", []
     for block in _blocks(text):
@@ -106,7 +106,7 @@ def run(path: Path) -> nbformat.NotebookNode:
     """Return a notebook as it is after a run."""
     book = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(book, timeout=480, kernel_name="python3", resources=place).execute()
+    NotebookClient(book, timeout=1200, kernel_name="python3", resources=place).execute()
     return book
 
 
@@ -117,6 +117,7 @@ def write(site: Path, books: dict) -> None:
     config.SlidesExporter.extra_template_basedirs = [str(HERE / "templates")]
     config.SlidesExporter.reveal_url_prefix = "../_static/reveal"
     config.SlidesExporter.reveal_theme = "white"  # others fetch fonts
+    config.SlidesExporter.exclude_anchor_links = True
     config.SlidesExporter.exclude_input_prompt = config.SlidesExporter.exclude_output_prompt = True
     exporter = SlidesExporter(config=config)
     (site / "slides").mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def keys(master) -> dict:
             "import json\nfrom ltml.exercises import KEY\nprint('KEY', json.dumps(KEY))"
         )
     )
-    NotebookClient(book, timeout=300, kernel_name="python3").execute()
+    NotebookClient(book, timeout=900, kernel_name="python3").execute()
     lines = [
         line
         for cell in book.cells
@@ -99,7 +99,7 @@ def course(folder: Path) -> None:
         nbformat.write(for_nbgrader(nbformat.read(path, 4)), assignment / path.name)
     config = "c = get_config()\nc.CourseDirectory.course_id = 'ltml'\n"
     config += "c.ClearSolutions.code_stub = {'python': ''}\n"
-    config += "c.ClearSolutions.enforce_metadata = True\nc.ExecutePreprocessor.timeout = 300\n"
+    config += "c.ClearSolutions.enforce_metadata = True\nc.ExecutePreprocessor.timeout = 900\n"
     (folder / "nbgrader_config.py").write_text(config)
     for path in MASTERS:
         nbgrader(folder, "generate_assignment", path.stem)
