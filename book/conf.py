@@ -121,7 +121,7 @@ def link(app, page, source):
 
 
 def _term(found) -> str:
-    entries = found[1].replace(" (", ", ").replace(")", "")
+    entries = "! " + re.sub(r",? \(|, ", ", ! ", found[1].replace(")", ""))  # a main entry each
     return f"```{{index}} {entries}\n```\n\n{found[0]}"
 
 
