@@ -91,10 +91,15 @@ def test_the_address_is_that_of_the_repository(tmp_path, monkeypatch):
         assert module.repository(tmp_path) == wanted
 
 
-def test_every_notebook_has_its_page(site, pages):
+def test_every_notebook_has_its_page_and_slides(site, pages):
     for path in (ROOT / "notebooks").rglob("*.ipynb"):
         page = site / path.relative_to(ROOT).with_suffix(".html")
         assert (page in pages) == ("masters" not in path.parts)  # which hold the answers
+    taught = pages[site / "teaching.html"].links
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        slides = f"slides/{path.stem}.html"
+        assert site / slides in pages
+        assert slides in taught
 
 
 def test_no_link_is_broken(site, pages):

@@ -207,6 +207,7 @@ def test_an_executed_notebook_keeps_a_picture_of_an_explorer_and_no_library(tmp_
 def test_course_runs_and_shows_its_figures(path, tmp_path):
     book, _ = run(path, tmp_path)
     for cell in book.cells:
+        assert "stderr" not in {out.get("name") for out in cell.get("outputs", [])}
         plots = r"^(?:    )?(?:[\w, ]+ = )?(?:plots\.(?!style)\w+|plt\.subplots)\("
         if cell.cell_type == "code" and re.search(plots, cell.source, re.MULTILINE):
             shown = [out for out in cell.outputs if "image/png" in out.get("data", {})]
