@@ -31,12 +31,13 @@ _ITEM = rf"""'(?:[^'{_NOT}]|{_ESCAPE})*+'|"(?:[^"{_NOT}]|{_ESCAPE})*+"|-?[0-9]++
 _LIST = re.compile(rf"\[\s*+(?:(?:{_ITEM})(?:\s*+,\s*+|\s++|(?=\])))*+\]")
 _ADJACENT = re.compile(r"""['"]\s+['"]""")  # two strings that Python would join into one
 # Of objects, the keys of labels: beside boxes and areas, as in {"bbox": ..., "categories": [0]}.
-_KEYS = re.compile(
-    "choices|taxonomy|(labels?|categor(y|ies)|class(es)?|tags?)(_?(names?|ids?))?", re.I
+LABEL_KEYS = re.compile(
+    "choices|names?|taxonomy|(labels?|categor(y|ies)|class(es)?|tags?)(_?(names?|ids?))?", re.I
 )
 # Of an object without such lists, the keys of its own name, the surest first.
 _NAMES = (re.compile("(tag|label|class|category|display|choice)[_-]?name", re.I), "name", "label")
 _NAMES += ("tag", "class", "category", "title", "text", "choice")
+_SCORED = re.compile(r".*[^:=\s]\s?[:=]\s?(0?\.[0-9]+|1\.0*)")  # cat:0.9
 _CALLS = {"set", "frozenset", "list", "tuple", "array"}
 _OPEN = re.compile(r"\[.*\]|\{.*\}|\(.*\)|(?:set|frozenset|(?:np\.)?array)\(.*\)", re.S)
 
@@ -173,7 +174,7 @@ def _value(node: ast.expr):
 def _items(value) -> tuple[str, ...]:
     if isinstance(value, dict):
         inner = {k: v for k, v in value.items() if isinstance(v, list)}
-        named = [v for k, v in inner.items() if _KEYS.fullmatch(str(k))]
+        named = [v for k, v in inner.items() if LABEL_KEYS.fullmatch(str(k))]
         name = None if named else _name_in(value)
         if name is not None:
             return (name,)
@@ -413,6 +414,13 @@ def find_classes(
                 f"{table.source} holds no label; give some, or list the classes in classes.txt "
                 "(in Python class_names=)"
             )
+        scored = [label for label in labels if _SCORED.fullmatch(label)]
+        if len(scored) > 0.5 * len(labels):
+            raise table.error(
+                labels[scored[0]],
+                f"label {quote(scored[0])} ends in a number, as if with a score; leave the scores "
+                "out, or list all classes in classes.txt",
+            )
         for label, row in labels.items():
             # A number among names is a slip more often than a name: "cat 3", or "0 1 -1".
             if index[label] >= _MAX_CLASSES if numbered else NUMBER.fullmatch(label):
@@ -429,6 +437,8 @@ def find_classes(
     if unknown and not numbered:
         label = next((label for label in unknown if index.get(label, C) >= C), unknown[0])
         text = f"label {quote(label)} is none of the {C} classes{nearest(label, class_names)}"
+        if len(index) == len(labels) and 0 not in index.values() and max(index.values()) == C:
+            text += ", and none is 0: if they are counted from 1, begin classes.txt with a class 0"
         raise table.error(labels[label], f"{text}; correct it, or list all classes in classes.txt")
     for label, row in labels.items():
         if numbered and not unknown and column[label] != index[label]:

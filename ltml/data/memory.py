@@ -11,6 +11,7 @@ from torch.utils.data import Subset
 from ltml.core.errors import InputError
 from ltml.core.files import quote
 from ltml.core.labels import LabelMatrix
+from ltml.data.cells import LABEL_KEYS
 from ltml.data.finder import Finder
 from ltml.data.image import read_image
 from ltml.data.plan import ReadingOptions, ReadingPlan
@@ -185,6 +186,20 @@ def from_dataset(
         plain = dataset.with_format(None)
         dataset = plain.select_columns([images])
         columns = _label_columns(labels, kinds)
+        if len(columns) == 1 and (key := _key_of_labels(kinds[columns[0]])) is not None:
+            inside = kinds[columns[0]][key]
+            names = getattr(getattr(inside, "feature", inside), "names", None)
+            class_names = names if class_names is None else class_names
+            objects = plain.select_columns(columns)[:][columns[0]]
+            cells = _plain_cells(table, (_inside(cell, key) for cell in objects))
+            if any(isinstance(label, str) for cell in cells for label in cell):
+                frame = {"image": ids, "labels": _texts(cells)}
+                matrix = _read_texts(
+                    table, frame, class_names, separator, reading, label_columns="labels"
+                )
+            else:
+                _, matrix = _read_numbers(table, cells, class_names, indices=True)
+            return _of_pictures(dataset, images, matrix, ids)
         if len(columns) > 1 or not isinstance(labels, str | None):
             matrix = _read_several(table, plain, columns, kinds, class_names, separator, reading)
             return _of_pictures(dataset, images, matrix, ids)
@@ -258,8 +273,24 @@ def _label_columns(labels, kinds: Mapping) -> list[str]:
     named = [name for name, kind in kinds.items() if hasattr(kind, "names")]
     called = [name for name in kinds if name in ("label", "labels")]
     flags = [name for name, kind in kinds.items() if getattr(kind, "dtype", None) == "bool"]
-    found = named or called
+    objects = [name for name, kind in kinds.items() if _key_of_labels(kind) is not None]
+    found = named or called or ([] if flags else objects)
     return flags if not found and flags else [_choose("labels", None, found, kinds)]
+
+
+def _key_of_labels(kind) -> str | None:
+    """Key of the labels of an image's objects, such as ``category`` beside ``bbox``."""
+    if not isinstance(kind, Mapping):
+        return None
+    named = [k for k, v in kind.items() if hasattr(getattr(v, "feature", v), "names")]
+    called = [k for k in kind if LABEL_KEYS.fullmatch(k)]
+    return (named or called or [None])[0]
+
+
+def _inside(cell, key: str) -> list:
+    """Labels of the objects of an image, each once: of a dictionary of lists, or a list of them."""
+    found = cell[key] if isinstance(cell, Mapping) else [each[key] for each in cell or ()]
+    return list(dict.fromkeys(found if isinstance(found, list) else [found]))
 
 
 def _read_several(table, plain, columns, kinds, class_names, separator, reading) -> LabelMatrix:

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 _LABELS = re.compile(
     "((label|tag|class|target|category|genre|finding|choice|attribute|diagnosis|dx|disease|concept)"
-    "(name)?(e?s)?(ids?)?|categories|diagnoses|findinglabels|labelnames?|classlabels?"
+    "(name|label)?(e?s)?(ids?)?|categories|diagnoses|findinglabels|labelnames?|classlabels?"
     "|(image|object|class)(label|tag|categor)(s|y|ies)|annotations?)"
 )
 _LOOSE = re.compile("label|tag|class|categor|target|genre|finding|attribute|diagnos|species|choice")
@@ -45,7 +45,7 @@ _VALUE = re.compile(
 )
 # Of boxes, exports and tables' indices: never classes, and never asked about.
 _PLAIN = re.compile(
-    r"unnamed:?\d*|id|index|idx|width|height|depth|area|[xy](min|max|c|1|2)|bbox"
+    r"encodedpixels|rle|segmentation|masks?|polygons?|unnamed:?\d*|id|index|idx|width|height|depth|area|[xy](min|max|c|1|2)|bbox"
     "|(is)?(occluded|truncated|groupof|depiction|inside|crowd|difficult)|pose|leadtime|rotation"
     "|(annotation|patient|subject|study|series|user|project|task)id|age|followup|createdat|source"
 )
@@ -403,6 +403,12 @@ class Column:
         """Whether all filled cells are numbers."""
         return self.share(lambda cell: bool(reading.NUMBER.fullmatch(cell))) == 1
 
+    @property
+    def is_words(self) -> bool:
+        """Whether the cells are a few words or names, each of many rows."""
+        few = 1 < len(self.filled) <= max(2, len(self.codes) // 3)
+        return few and not (self.is_number or self.is_plain or self.is_flag() or self.is_files)
+
     @cached_property
     def is_list(self) -> bool:
         """Whether the cells are lists of names or indices."""
@@ -677,6 +683,11 @@ class Planner:
             return chosen, []
         if self.class_names is not None and any(n in self.left for n in self.class_names):
             return [], list(self.class_names)
+        tidy = self._tidy(plan.image, flags, rest)
+        if tidy:
+            self.left.pop(tidy)
+            plan.value = plan.value or self._value(plan.image)
+            return [tidy], []
         lists = any(c.is_list and not c.is_number for c in rest.values())
         only_numbered = bool(flags) and all(c.is_plain for c in flags.values())
         classes = [] if lists and only_numbered else self._flags(flags)
@@ -702,6 +713,18 @@ class Planner:
         if self.class_names is not None:
             return [], list(self.class_names)
         raise self._no_labels(found, rest)
+
+    def _tidy(self, image: str, flags: Mapping[str, Column], rest: Mapping[str, Column]):
+        """The one column of words, where images have several rows and the only column of 0 and 1 is
+        called as those that affirm them: ``variable,value``, as pandas' ``melt`` writes.
+        """
+        rows = len(self.columns[image].codes)
+        affirmed = [c for c in flags.values() if _VALUE.fullmatch(c.plain)]
+        if not len(flags) == len(affirmed) == 1 or len(self.columns[image].cells) == rows:
+            return None
+        words = [n for n, c in rest.items() if n not in flags and not (c.is_number or c.is_plain)]
+        words = [n for n in words if len(self.columns[n].filled) <= rows // 2]
+        return words[0] if len(words) == 1 else None
 
     def _affirm(self, plan: ReadingPlan, chosen: list[str]) -> None:
         """Look for a column that affirms labels, unless these are lists, of several each."""
@@ -830,6 +853,13 @@ class Planner:
         near = [n for n in near if self.columns[n].vocabulary & (_ONE | _ZERO)]
         kept = [n for n in self.left if n in {*kept, *empty, *near}]
         self._ask_numbers(kept)
+        words = [n for n, c in self.left.items() if n not in kept and c.is_words]
+        if len(kept) == 1 and words:
+            self.doubts.append(
+                f"column {quote(kept[0])} of 0 and 1 would be the only class; say so, or which "
+                f"columns hold the labels: --class-columns {quote(kept[0])}, or --label-columns "
+                f"{' '.join(map(quote, words[:6]))}"
+            )
         doubtful = [n for n in kept if _DOUBTFUL.fullmatch(self.columns[n].plain)]
         doubtful += [n for n in self._summaries(kept) if n not in doubtful]
         if doubtful and len(kept) > len(doubtful) and not self.options.ignore:

@@ -1,5 +1,6 @@
 """Read a table by a plan of its columns: labels present, absent and unknown, image by image."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -133,15 +134,18 @@ def read(
 
 
 def _apart(frame: Frame, options: ReadingOptions, finder, near, plan):
-    """Part ids such as ``ID_1_edema`` into image and class, where a column of 0 and 1 has a row for
-    every image and every class, and the images are called by the first part.
+    """Part ids such as ``ID_1_edema`` into image and class, where a column of 0 and 1, or of masks,
+    has a row for every image and every class, and the images are called by the first part.
     """
     roles = {options.image_column, *options.label_columns, *options.class_columns}
     names = [name for name in frame.columns if name not in options.ignore]
     if len(names) != 2 or roles - {None, *names}:
         return frame, options
     ids, value = (Column(name, frame.columns[name]) for name in names)
-    if not value.is_flag() or len(ids.filled) != len(ids.codes) or options.value_column:
+    masks = re.fullmatch("encodedpixels|rle|masks?", value.plain) and "" in value.cells
+    if len(ids.filled) != len(ids.codes) or options.value_column:
+        return frame, options
+    if not (masks or value.is_flag()):
         return frame, options
     parts = [cell.rpartition("_") for cell in map(str, frame.columns[ids.name])]
     images, classes = {p[0] for p in parts}, {p[2] for p in parts}
@@ -156,6 +160,8 @@ def _apart(frame: Frame, options: ReadingOptions, finder, near, plan):
         return frame, options
     ends = f"end of {ids.name}"
     columns = frame.columns.assign(**{ids.name: [p[0] for p in parts], ends: [p[2] for p in parts]})
+    if masks:  # blank where the class is absent
+        columns[value.name] = [str(int(bool(cell))) for cell in frame.columns[value.name]]
     if plan is None:
         options = replace(
             options, image_column=ids.name, label_columns=(ends,), value_column=value.name,

@@ -33,8 +33,8 @@ _IMAGE = re.compile(
 
 
 def plain(name: str) -> str:
-    """A column's name in lower case, without spaces, underscores and the like."""
-    return re.sub(r"""[\s_.'"/\\#:-]+""", "", name.lower())
+    """A column's name in lower case, without spaces, underscores, brackets and the like."""
+    return re.sub(r"""[\s_.'"/\\#:()\[\]{}<>-]+""", "", name.lower())
 
 
 def is_image_name(name: str) -> bool:

@@ -253,3 +253,27 @@ def test_hugging_face_columns_are_found_by_their_type(hugging_face):
         InputError, match="does not say which column holds its labels; give labels=, of"
     ):
         from_dataset(hugging_face)
+
+
+@pytest.mark.parametrize("form", ["lists", "objects", "names"])
+def test_hugging_face_objects_give_labels(form):
+    """Of an image's objects, beside their boxes; each class once."""
+    datasets = pytest.importorskip("datasets", reason="needs Hugging Face's datasets")
+    names = datasets.ClassLabel(names=["cat", "dog", "cow"])
+    number = datasets.Value("int64")
+    rows = [[0, 1, 0], [], [2]]
+    if form == "lists":
+        kind = {"category": datasets.List(names), "area": datasets.List(number)}
+        cells = [{"category": row, "area": row} for row in rows]
+    else:
+        kind = [{"category": names if form == "objects" else datasets.Value("string")}]
+        cells = [
+            [{"category": c if form == "objects" else names.names[c]} for c in row] for row in rows
+        ]
+    features = datasets.Features({"image": datasets.Image(), "objects": kind})
+    images = [Image.new("RGB", (8, 8))] * 3
+    split = from_dataset(
+        datasets.Dataset.from_dict({"image": images, "objects": cells}, features=features)
+    )
+    found = [{split.labels.class_names[c] for c in split.labels[i]} for i in range(3)]
+    assert found == [{"cat", "dog"}, set(), {"cow"}]

@@ -73,6 +73,24 @@ READ = {
         {"train.csv": rows("image,class,value", *(
             f"{i},{name},{int(name in ANIMALS[i])}" for i in range(6) for name in ("cat", "dog")))},
         JPG, {}, labels(*ANIMALS)),
+    "masks of each class, blank where it is absent": (
+        {"train.csv": rows("Image_Label,EncodedPixels", *(
+            f"{i}.jpg_{name},{'264 93 318 93' * (name in ANIMALS[i])}" for i in range(6) for name in ("cat", "dog")))},
+        JPG, {}, {f"{i}.jpg": set(ANIMALS[i].split()) for i in range(6)}),
+    "names in brackets": (
+        {"books.csv": table('"[FILENAME]","[TITLE]","[CATEGORY ID]","[CATEGORY]"', lambda i: f"{i}.jpg,T{i},{i % 2},{['Arts & Photo', 'Travel'][i % 2]}")},
+        JPG, {}, {f"{i}.jpg": {["Arts & Photo", "Travel"][i % 2]} for i in range(6)}),
+    "names beside other lists of objects": (
+        {"objects.json": json.dumps([{"image_url": f"https://x/{i}.jpg", "objects": [{"names": [n], "synsets": [f"{n}.n.01"], "x": 1} for n in ANIMALS[i].split()]} for i in range(6)])},
+        JPG, {}, {f"https://x/{i}.jpg": set(ANIMALS[i].split()) for i in range(6)}),
+    "a counted list of categories": (
+        {"Anno/list_category_img.txt": "6\nimage_name  category_label\n" + "".join(f"img/{i}.jpg   {i % 3}\n" for i in range(6)),
+         "Eval/list_eval_partition.txt": "6\nimage_name  evaluation_status\n" + "".join(f"img/{i}.jpg {['train', 'test', 'val'][i // 2]}\n" for i in range(6))},
+        [f"img/{i}.jpg" for i in range(6)], {}, {f"img/{i}.jpg": {f"class {i % 3}"} for i in range(2)}),
+    "tidy, as pandas melts it": (
+        {"train.csv": rows("image,variable,value", *(
+            f"{i},{name},{int(name in ANIMALS[i])}" for name in ("cat", "dog") for i in range(6)))},
+        JPG, {}, labels(*ANIMALS)),
     "ISIC": (
         {"train.csv": table("image,MEL,NV", lambda i: f"{i},{float(i % 2)},{float(1 - i % 2)}")},
         JPG, {}, labels(*["NV", "MEL"] * 3)),

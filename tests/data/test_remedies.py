@@ -200,6 +200,11 @@ CASES = {
         "or list all classes in classes.txt", {"train.csv": PLAIN.replace("1,dog", "1,7")}, {"classes.txt": "cat\ndog\n7\n"}, {"1": {"7"}, "3": {"dog"}}),
     "too large an index": Case("too large for an index; correct it", one("train.csv", [0, 1, 123456789] * 2),
         {"train.csv": table("image,labels", lambda i: f"{i},{i % 2}")}, {"0": {"class 0"}}),
+    "labels with scores": Case("leave the scores out", one("train.csv", [" ".join(f"{n}:0.9" for n in a.split()) for a in ANIMALS]), one("train.csv", ANIMALS)),
+    "labels that end in numbers": Case("or list all classes in classes.txt", one("train.csv", ["a:0.1", "b:0.2"] * 3), {"classes.txt": "a:0.1\nb:0.2"}, {"0": {"a:0.1"}, "1": {"b:0.2"}}),
+    "indices from 1": Case("begin classes.txt with a class 0", one("train.csv", ["1", "2", "1 2"] * 2) | {"classes.txt": "cat\ndog"}, {"classes.txt": "none\ncat\ndog"}, {"0": {"cat"}, "2": {"cat", "dog"}}),
+    "one column of 0 and 1 beside words": Case("say so, or which columns hold the labels: --class-columns 'service_test', or --label-columns 'animal'",
+        {"train.csv": table("file,animal,service_test", lambda i: f"{i}.jpg,{'ab'[i % 2]},{i // 3}")}, want={"1.jpg": {"b"}}),
     "a label that is no class": Case(
         "label 'cta' is none of the 2 classes (did you mean 'cat'?); correct it", {"train.csv": PLAIN.replace("0,cat", "0,cta"), "classes.txt": "cat\ndog"}, {"train.csv": ("cta", "cat")}),
     "a label that is missing from the list": Case(
@@ -313,7 +318,7 @@ CASES = {
     "images and labels that are not as many": Case("give one each", {}, {"ids": ["0"]}, {"0": {"cat"}}, {"ids": []}, lambda root, ids: whole(LongTailData("mine", *[Split(["0.jpg"], LabelMatrix([[1]], ["cat"]), ids)] * 2))),
     "splits of other classes": Case("make them the same", {}, {"names": ["cat"]}, {"0": {"cat"}}, {"names": ["dog"]},
         lambda root, names: whole(LongTailData("mine", *(Split(["0.jpg"], LabelMatrix([[1]], n), ["0"]) for n in (["cat"], names))))),
-    "a split without labels": Case("check the split's name and the class list", {"train.csv": PLAIN, "test.csv": "image,labels\n5,\n"}, {"test.csv": "image,labels\n5,cat;dog\n"}),
+    "a split without labels": Case("check the split's name and the class list", {"train.csv": PLAIN.replace("5,cat;dog\n", ""), "test.csv": "image,labels\n5,\n"}, {"test.csv": "image,labels\n5,cat;dog\n"}),
 }  # fmt: skip
 
 
