@@ -274,3 +274,13 @@ def test_two_processes_agree_with_one(tmp_path, monkeypatch):
 def test_bad_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
         DynamicGradientBalancing(3, **options)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_second_derivatives_are_refused_and_not_wrong(base):
+    """A penalty on gradients is not left out in silence."""
+    z, y = batch(0)
+    value = DynamicGradientBalancing(C, base=base)(z, y)
+    (g,) = torch.autograd.grad(value, z, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        (value + g.square().sum()).backward()

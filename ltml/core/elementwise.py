@@ -79,8 +79,10 @@ class _Closed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        # The wrapper, which refuses second derivatives, takes longer than a small loss.
-        return (_refusing if torch.is_grad_enabled() else _first_derivative)(ctx, grad_output)
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return _first_derivative(ctx, grad_output)
+        # Under create_graph, second derivatives are refused: a constant would be wrong in silence.
+        return _refusing(ctx, grad_output.detach().requires_grad_())
 
 
 def _first_derivative(ctx, grad_output):
