@@ -10,6 +10,7 @@ import budget
 import claims
 import matplotlib
 import pandas as pd
+from PIL import Image, ImageOps
 
 matplotlib.use("Agg")
 
@@ -41,6 +42,7 @@ def main() -> None:
     figures["budget"] = budget.draw(pd.read_csv(budget.TABLE))
     for name, (figure, _) in figures.items():
         plots.save(figure, HERE / name, overwrite=True)
+    darken(HERE / "gradient_before_after.png")
     rows = photo_rows(photos)
     _replace(RESULTS, "ablation", ablation.markdown(table))
     _replace(RESULTS, "all photos", rows)
@@ -48,6 +50,15 @@ def main() -> None:
     write_csv(HERE / "claims.csv", judged)
     _replace(RESULTS, "claims", claims.markdown(judged))
     _replace(README, "photos", "\n".join(x for x in rows.splitlines() if "at 160 px" not in x))
+
+
+def darken(path: Path) -> None:
+    """Write a figure for dark pages beside it: lightness turned around, hues as they are."""
+    hue, saturation, value = ImageOps.invert(Image.open(path).convert("RGB")).convert("HSV").split()
+    hue = hue.point([(x + 128) % 256 for x in range(256)])
+    value = value.point([13 + round(x * 242 / 255) for x in range(256)])  # no deeper than a page
+    dark = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    dark.save(path.with_name(f"{path.stem}_dark.png"), optimize=True)
 
 
 def photo_rows(table: pd.DataFrame) -> str:
