@@ -16,7 +16,7 @@ from ltml.runs.run import Run
 from ltml.runs.scores import KINDS, Scores, sigmoid
 
 _log = logging.getLogger(__name__)
-_BYTES = 250_000  # of a class's thumbnails, in base64: 5 MB for 20 classes
+_BYTES = 130_000  # of a class's thumbnails, in base64; with Plotly a page of 20 classes is 5 MB
 _SIZES = ((144, 60), (128, 50), (112, 45), (96, 40), (80, 30), (64, 25), (48, 20))
 _PAIRS = 4  # runs, each two of which are compared
 

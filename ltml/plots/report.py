@@ -1,6 +1,7 @@
 """Write one page of live plots and tables of runs, which needs nothing beside it."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -74,10 +75,12 @@ def write_report(
         "title": escape(f"{runs[0].config['data']['name']}: {shown}"),
         "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
         "script": "".join((_PAGE / f"{n}.js").read_text(encoding="utf-8") for n in _SCRIPTS),
-        "plotly": get_plotlyjs(),
+        "packed": _packed(get_plotlyjs()),
+        "start": (_PAGE / "start.js").read_text(encoding="utf-8"),
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     }
-    digests = [hashlib.sha256(parts[name].encode()).digest() for name in ("plotly", "script")]
+    scripts = (parts["start"], get_plotlyjs(), parts["script"])
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     parts["policy"] = (
         f"default-src 'none'; script-src {hashes}; "
@@ -89,6 +92,11 @@ def write_report(
     make_parent(out)
     write_atomically(out, lambda part: part.write_text(page, encoding="utf-8", newline="\n"))
     return out
+
+
+@cache
+def _packed(script: str) -> str:
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
 def open_report(runs: Sequence[Run], out: str | Path | None = None, *, images: int = 0) -> Path:

@@ -186,7 +186,7 @@ function explore(root, D, on = {}) {
       }
       return { figure, said: runs.map((run) => {
         const [group, count, ap, up, down] = card(run)[run.names.indexOf(S.cls)];
-        return `${run.title}: ${S.cls} (${group}, ${count.toLocaleString("en")} training images) ends at AP ${ap}, with a gradient of ${up} over its positives and ${down} over its negatives.`;
+        return `${run.title}: ${S.cls} (${group}, ${count.toLocaleString("en")} training image${count === 1 ? "" : "s"}) ends at AP ${ap}, with a gradient of ${up} over its positives and ${down} over its negatives.`;
       }).join(" ") };
     },
 
@@ -384,9 +384,9 @@ function explore(root, D, on = {}) {
 
   function follow() { // lists and sliders that depend on the runs
     if (!D.runs.length) return;
-    const { names } = D.runs[S.a], slider = $("[data-key=epoch]"), box = $("[data-key=cls]");
+    const { names, last } = D.runs[S.a], slider = $("[data-key=epoch]"), box = $("[data-key=cls]");
     if (box) {
-      if (!names.includes(S.cls)) S.cls = box.value = names.at(-1);
+      if (!names.includes(S.cls)) S.cls = box.value = names.findLast((_, c) => Number.isFinite(last[c])) ?? names.at(-1);
       $("datalist").replaceChildren(...names.map((name) => new Option(name)));
     }
     if (slider) { // not where nothing was trained

@@ -49,6 +49,8 @@ function answer() {
     lead.push(". ");
   }
   lead.push(`${runs.length === 1 ? "One run" : `${runs.length} runs`}, ${a.C.toLocaleString("en")} classes, ${a.test_images.toLocaleString("en")} test images.`);
+  const untested = best ? a.last.filter((ap) => !Number.isFinite(ap)).length : 0;
+  if (untested) lead.push(` ${untested.toLocaleString("en")} of the classes ${untested === 1 ? "has" : "have"} no test image and count${untested === 1 ? "s" : ""} in no mean.`);
   $("#lead").textContent = lead.join("");
 
   $("#wins").replaceChildren(...["mAP", ...GROUPS].flatMap((group) => {
@@ -66,7 +68,7 @@ function answer() {
   $("#starved-title").textContent = whole > 0 ? `Which classes are starved: least gradient in ${a.title}` : `Which classes do worst: least AP in ${a.title}`;
   $("#starved").replaceChildren(...order.map((c) => el("li", {}, named(a.names[c], a.group[c]),
     el("span", { className: "number" }, whole > 0 ? `${short(starving[c])}×` : `${number(starving[c])}`),
-    el("span", { className: "quiet" }, `${whole > 0 ? `of an equal share · AP ${percent(a.last[c])} · ` : "AP · "}${a.count[c].toLocaleString("en")} training images`))));
+    el("span", { className: "quiet" }, `${whole > 0 ? `of an equal share · AP ${percent(a.last[c])} · ` : "AP · "}${a.count[c].toLocaleString("en")} training image${a.count[c] === 1 ? "" : "s"}`))));
 
   const look = [], go = (to, text, note, name) => look.push(el("li", {}, el("a", { href: `#${to}`, onclick: () => choose(name) }, text), el("span", { className: "quiet" }, note)));
   if (b && b.names.every((name) => a.names.includes(name))) {
@@ -79,9 +81,9 @@ function answer() {
   }
   const scored = D.photos.runs?.[a.title];
   if (scored) {
-    const counts = D.photos.names.map((name, c) => [name, scored.counts.miss[c]]), rare = a.names.findLast((name, i) => a.group[i] === "tail" || i === a.C - 1);
+    const counts = D.photos.names.map((name, c) => [name, scored.counts.miss[c]]), rare = a.names.findLast((_, c) => Number.isFinite(a.last[c]));
     const [, missed] = counts.find(([name]) => name === rare) ?? [];
-    if (missed !== undefined) go("photos", `${rare}: ${missed} missed ${missed === 1 ? "photo" : "photos"}`, `of the rarest class, by ${a.title}`, rare);
+    if (missed !== undefined) go("photos", `${rare}: ${missed} missed ${missed === 1 ? "photo" : "photos"}`, `of the rarest class that was tested, by ${a.title}`, rare);
     go("photos", `${sum(scored.counts.miss).toLocaleString("en")} misses, ${sum(scored.counts["false alarm"]).toLocaleString("en")} false alarms`, `of ${a.title} at its thresholds`);
   }
   if (whole > 0) {
