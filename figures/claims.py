@@ -135,6 +135,7 @@ def measure(options: argparse.Namespace) -> None:
         | {"root": str(options.root), "backbone": options.backbone, "weights": options.weights}
         | {"val_split": options.val_split, "test_split": options.test_split}
         | ({"image_size": options.size} if options.size else {})
+        | {name: value for name, _, value in (field.partition("=") for field in options.fields)}
         | ({"loss_options": {"strength": 0.5}} if options.stage == "frozen" else {})
     )
     data, rows, pairs = load_data(base), [], pd.DataFrame()
@@ -147,6 +148,7 @@ def measure(options: argparse.Namespace) -> None:
         rows.append(ablation.tabulate(closed))
         pairs = of_photos(*closed)
     stage = options.stage + ("" if rows else f" at {base.image_size} px")
+    stage += f", tested at {base.test_size}" if base.test_size else ""
     where = dict(zip(WHERE, (options.data, network_of(options.backbone), stage), strict=True))
     if not options.closed_only:
         rates = options.rates or RATES[options.stage]
@@ -378,6 +380,7 @@ def main() -> None:
     command.add_argument("--val-split", default="val")
     command.add_argument("--test-split")
     command.add_argument("--size", type=int, help="of the images; default: that of the recipe")
+    command.add_argument("--fields", nargs="*", default=[], help="of the recipe: test_size=256")
     command.add_argument("--seeds", type=int, default=3)
     command.add_argument("--rates", type=float, nargs="*", help="learning rates to choose from")
     command.add_argument("--only", nargs="*", help="patterns of sampler/loss/diversity")
