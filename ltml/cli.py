@@ -818,6 +818,10 @@ def _defaults(recipe: Recipe, args: Sequence[str]) -> Recipe:
         if _given(args, field) is not None and _given(args, other) is None and value:
             print(f"--{field.replace('_', '-')} takes the place of the recipe's {other}={value}")
             recipe = replace(recipe, **{other: Recipe.__dataclass_fields__[other].default})
+    size, given = recipe.test_size, [_given(args, f"{what}_size") for what in ("image", "test")]
+    if size is not None and given[0] is not None and given[1] is None:
+        print(f"--image-size takes the place of the recipe's test_size={size} too")
+        recipe = replace(recipe, test_size=None)  # chosen for the recipe's own size
     for part, options in _OPTIONS.items():
         if _given(args, part) not in (None, getattr(recipe, part)):
             recipe = replace(recipe, **{options: {}})  # they are those of another part

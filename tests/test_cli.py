@@ -230,6 +230,9 @@ def asked(monkeypatch):
         (["--epochs", "3"], {"epochs": 3, "steps": None}),
         (["--epochs=3"], {"epochs": 3, "steps": None}),
         (["--steps", "30"], {"steps": 30, "epochs": None}),
+        (["--image-size", "160"], {"image_size": 160, "test_size": None}),
+        (["--image-size=160", "--test-size=192"], {"image_size": 160, "test_size": 192}),
+        (["--test-size", "256"], {"image_size": 224, "test_size": 256}),
         (["--data-options", "missing=skip"], {"data_options": {"missing": "skip"}}),
     ],
 )

@@ -311,7 +311,7 @@ _PHOTOS = Recipe(
 )
 
 PRESETS = {
-    "photos": replace(_PHOTOS, **_METHOD),
+    "photos": replace(_PHOTOS, **_METHOD, test_size=288),
     "photos-frozen": replace(_PHOTOS, freeze=-1, augment="light", steps=300, batch_size=64),
 } | {
     name: replace(_USUAL, data=data, **changes)
