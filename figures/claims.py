@@ -14,6 +14,7 @@ photos, by the bootstrap. The verdict follows from the interval alone.
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from ltml.core.files import write_csv
 from ltml.core.metrics import classification, f1_thresholds
 from ltml.runs.recipe import preset
 from ltml.training import ablation
+from ltml.training.bank import Bank
 from ltml.training.setup import load_data
 
 HERE = Path(__file__).resolve().parent
@@ -141,11 +143,13 @@ def measure(options: argparse.Namespace) -> None:
     data, rows, pairs = load_data(base), [], pd.DataFrame()
     grid = ablation.cells(seeds=options.seeds, only=options.only or ROWS[options.stage])
     if options.stage == "frozen":
-        data = ltml.bank(base, data)
+        photos, data = data, ltml.bank(base, data)
         closed = [
             closed_form(base, data, options.out, diversity) for diversity in ("attention", "off")
         ]
-        rows.append(ablation.tabulate(closed))
+        larger = replace(base, image_size=9 * base.image_size // 7)  # 288 of 224
+        closed.append(closed_form(larger, photos, options.out, "off", f"-{larger.image_size}"))
+        rows.append(ablation.tabulate(closed[:2]))
         pairs = of_photos(*closed)
     stage = options.stage + ("" if rows else f" at {base.image_size} px")
     stage += f", tested at {base.test_size}" if base.test_size else ""
@@ -165,29 +169,37 @@ def network_of(backbone: str) -> str:
     return backbone.removeprefix("timm/tf_")
 
 
-def closed_form(base: Recipe, data: ltml.LongTailData, out: Path, diversity: str) -> Run:
-    """Fit the closed form on a bank, unless that is done."""
-    path = out / f"closed-{diversity}"
+def closed_form(
+    base: Recipe, data: ltml.LongTailData, out: Path, diversity: str, size: str = ""
+) -> Run:
+    """Fit the closed form on a bank, or on photos of another size, unless that is done."""
+    path = out / f"closed-{diversity}{size}"
     if (path / "summary.json").is_file():
         return Run.load(path)
-    settings = {name: getattr(base, name) for name in ("data", "root", "val_split", "test_split")}
+    names = ["data", "root", "val_split", "test_split"]
+    names += [] if isinstance(data, Bank) else ["backbone", "weights", "image_size"]
+    settings = {name: getattr(base, name) for name in names}
     return ltml.probe(data, out=path, overwrite=True, diversity=diversity, **settings)
 
 
-def of_photos(attended: Run, pooled: Run) -> pd.DataFrame:
-    """What the closed forms alone tell: class attention, and where thresholds come from."""
+def of_photos(attended: Run, pooled: Run, larger: Run) -> pd.DataFrame:
+    """What the closed forms alone tell: attention, larger images, where thresholds come from."""
     found, ours, theirs = [], attended.scores("test"), pooled.scores("test")
     y = ours.targets
     in_order = attended.classes.set_index("class").group
     tail = np.array([in_order[name] == "tail" for name in ours.class_names])
+    large, usual = (f"closed form, {run.recipe['image_size']} px" for run in (larger, pooled))
     for metric, classes in (("mAP", slice(None)), ("tail", tail)):
-        row = {"claim": "class-attention", "setting": "closed form, attention"}
-        row |= {"against": "closed form, off", "metric": metric}
 
         def mean(scores, targets, classes=classes):
             return np.nanmean(average_precisions(scores, targets)[classes])
 
+        row = {"claim": "class-attention", "setting": "closed form, attention"}
+        row |= {"against": "closed form, off", "metric": metric}
         found.append(row | over_photos(mean, ours.logits, theirs.logits, y))
+        row = {"claim": "larger-images", "setting": large, "against": usual}
+        more = larger.scores("test").logits
+        found.append(row | {"metric": metric} | over_photos(mean, more, theirs.logits, y))
     made = {split: ours.probabilities >= chosen(attended, split) for split in ("train", "val")}
     row = {"claim": "thresholds", "setting": "thresholds by leave-one-out", "metric": "macro F1"}
     row["against"] = "thresholds by validation photos"
@@ -335,6 +347,7 @@ def counted(table: pd.DataFrame) -> pd.DataFrame:
 
 SENTENCES = {
     "closed-form": "frozen: the closed form, against each trained head",
+    "larger-images": "frozen: the closed form on images of 288 px, against 224 px",
     "class-attention": "class attention, against average pooling",
     "fusion": "fusion (DEM), against class attention alone",
     "balanced-sampling": "class-aware sampling, against uniform",
