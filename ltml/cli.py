@@ -387,7 +387,9 @@ def suspects(
             raise InputError("--apply needs --data folder and --out, the corrected copy to write")
         corrections = read_corrections(apply, table)
         table.write(out, corrections)
-        print(f"{len(corrections)} images corrected: {out}")
+        print(
+            f"{len(corrections)} {'image' if len(corrections) == 1 else 'images'} corrected: {out}"
+        )
         return
     from ltml import suspects as rank
     from ltml.training.suspects import GIVEN
@@ -419,7 +421,8 @@ def suspects(
         _write_table(csv, ranked.table())
         print(f"table: {csv}")
     if page is not None:
-        command = f"{_program()} suspects {root} --apply corrections.csv --out corrected.csv"
+        copy = f"corrected{table.holder.ending if table else '.csv'}"
+        command = f"{_program()} suspects {root} --apply corrections.csv --out {copy}"
         write_suspects(ranked, page, table=table, shown=shown, apply=command)
         print(f"page: {page}")
 

@@ -1,7 +1,5 @@
 """Correct a table of labels in its own form, as a copy."""
 
-import csv
-import io
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -11,8 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ltml.core.errors import InputError
-from ltml.core.files import quote, read_text, write_atomically
+from ltml.core.files import quote, write_atomically
+from ltml.data.cells import parse_list
 from ltml.data.folder import read_label_csv
+from ltml.data.holders import PLAIN, ending_of, holder_of
+from ltml.data.plan import ReadingOptions
+from ltml.data.reader import read
+from ltml.data.tables import open_table
 
 # The form is not guessed here a second time: of the ways to write the labels, that one is taken by
 # which every row of the table says what the reader found in it; and what is written is read again.
@@ -56,7 +59,7 @@ class LabelTable:
     """Hold a table of labels as it is written, and write it with some images' labels changed.
 
     Args:
-        path: a CSV file, as :func:`ltml.data.folder.read_label_csv` reads it.
+        path: a table, as :func:`ltml.data.folder.read_label_csv` reads it.
         class_names: names of the classes, as for that.
         separator: text between labels, as for that.
 
@@ -86,20 +89,16 @@ class LabelTable:
         self.path, self.separator = Path(path), separator
         self.images, self.labels = read_label_csv(path, class_names, separator=separator)
         self._names = None if class_names is None else self.labels.class_names
-        text = read_text(path)
-        self.newline = "\r\n" if "\r\n" in text else "\n"
-        header = next(line for line in text.splitlines() if line.strip(' \t,;"'))
-        marks = sorted(",;\t", key=header.count, reverse=True)
-        for self.delimiter in marks:
-            lines = io.StringIO(text, newline="")
-            reader = csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True)
-            self.rows = [row for row in reader if any(cell.strip() for cell in row)]
+        self.holder = holder_of(self.path)
+        for delimiter, rows in self.holder.readings():
+            self.delimiter, self.rows = delimiter, rows
             self.form = self._find_form()
             if self.form is not None:
                 break
         else:
             raise InputError(
-                f"{self.path}: its labels are in a form that cannot be written back; correct the "
+                f"{self.path}: its labels are in a form that cannot be written back, which a "
+                "column of labels, a row for each label, and columns of 0 and 1 can; correct the "
                 "table by hand, by the columns image, class and given of --csv"
             )
         column = self.form.image
@@ -153,7 +152,7 @@ class LabelTable:
         return [self.rows[number] for number in self._row[posixpath.normpath(image)]]
 
     def corrected(self, labels: Mapping[str, Sequence[int]]) -> str:
-        """Return the table as text, with the labels of some images replaced.
+        """Return a table that is text as text, with the labels of some images replaced.
 
         Args:
             labels: image -> ``(C,)`` of 0 and 1.
@@ -161,6 +160,10 @@ class LabelTable:
         Raises:
             InputError: if an image is not in the table.
         """
+        return self.holder.text(self._changed(labels), self.delimiter)
+
+    def _changed(self, labels: Mapping[str, Sequence[int]]) -> dict[int, list[list[str]]]:
+        """The rows that stand in the place of a row, of those that change."""
         new: dict[int, list[list[str]]] = {}
         for image, row in labels.items():
             numbers = self._row.get(posixpath.normpath(image))
@@ -169,11 +172,7 @@ class LabelTable:
             row = np.asarray(row) > 0
             new |= {number: [] for number in numbers}
             new[numbers[0]] = self._written([self.rows[number] for number in numbers], row)
-        out = io.StringIO()
-        writer = csv.writer(out, delimiter=self.delimiter, lineterminator=self.newline)
-        for number, row in enumerate(self.rows):
-            writer.writerows(new.get(number, [row]))
-        return out.getvalue()
+        return new
 
     def _written(self, rows: list[list[str]], labels: np.ndarray) -> list[list[str]]:
         """The rows of an image, with other labels."""
@@ -202,19 +201,22 @@ class LabelTable:
         """Write a corrected copy, and read it again: it holds what was wanted, and all else.
 
         Raises:
-            InputError: if ``path`` exists, an image is not in the table, or the reader reads
-                something else in the copy than was wanted.
+            InputError: if ``path`` exists or its ending is of another kind of file, an image is
+                not in the table, or the reader reads something else in the copy than was wanted.
         """
         path = Path(path)
         if path.exists():
             raise InputError(f"{str(path)!r} exists; give another name for the corrected copy")
-        text = self.corrected(labels)
+        ending = self.holder.ending
+        if ending_of(path) != ending and not {ending, ending_of(path)} <= {"", *PLAIN}:
+            raise InputError(f"{path} must end in {ending}, as {self.path} does")
+        new = self._changed(labels)
 
         def write(part: Path) -> None:
             # The reader goes by the name's ending.
-            copy = part.with_name(f"{part.name}{self.path.suffix}")
+            copy = part.with_name(f"{part.name}{ending}")
             try:
-                copy.write_bytes(text.encode())
+                self.holder.write(copy, new, self.delimiter)
                 self._check(copy, labels)
                 copy.replace(part)
             finally:
@@ -228,7 +230,8 @@ class LabelTable:
             mark = "none"
         elif self.form.kind == "cell" and self.form.mark in _MARKS:
             mark = self.form.mark
-        images, found = read_label_csv(copy, names, separator=mark)
+        read_again, found, _ = read(open_table(copy), names, ReadingOptions.of(separator=mark))
+        images = read_again.images
         wanted = self.labels.dense().float().numpy()
         row_of = {posixpath.normpath(name): i for i, name in enumerate(self.images)}
         for image, row in labels.items():
@@ -272,11 +275,9 @@ def _order(separator: str | None) -> tuple[str, ...]:
 def _parts(cell: str, mark: str, column: Mapping[str, int]) -> frozenset[int] | None:
     """Classes in a cell, or None if it cannot be read so."""
     if mark == "json":
-        if cell and cell[:1] + cell[-1:] != "[]":
+        words = parse_list(cell) if cell else ()
+        if words is None:
             return None
-        words = [part.strip(" '\"") for part in cell[1:-1].replace(",", " ").split(" ")]
-        if any(" " in word or "," in word for word in column):
-            words = [part.strip(" '\"") for part in cell[1:-1].split(",")]
     elif mark == "":
         words = [cell]
     else:
@@ -291,4 +292,11 @@ def _parts(cell: str, mark: str, column: Mapping[str, int]) -> frozenset[int] | 
 
 
 def _mark(mark: str, cells: Sequence[str]) -> str:
-    return "python" if mark == "json" and any("'" in cell for cell in cells) else mark
+    return "python" if mark == "json" and not all(map(_is_json, cells)) else mark
+
+
+def _is_json(cell: str) -> bool:
+    try:
+        return not cell or isinstance(json.loads(cell), list)
+    except ValueError:
+        return False

@@ -171,7 +171,7 @@ def _by_pandas(path: Path, kind: str) -> Frame:
 def _by_line(path: Path) -> Frame:
     """Read a JSON object from each line."""
     entries, lines = [], []
-    for number, line in enumerate(lines_of(_decoded(path)), 1):
+    for number, line in enumerate(lines_of(decoded(path)), 1):
         if not line.strip():
             continue
         try:
@@ -225,7 +225,7 @@ def _are_labels(value) -> bool:
     )
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path) -> str:
     """Return the text of a file, compressed or not."""
     if path.suffix.lower() != ".gz":
         return read_text(path, limit=None)
@@ -254,7 +254,7 @@ def _text(path: Path) -> Frame:
     if _is_large(path):
         return _large(path)
     # Plain \n for the csv module, so that its line numbers are those of an editor.
-    text = "\n".join(lines_of(_decoded(path)))
+    text = "\n".join(lines_of(decoded(path)))
     before = _lines_before(text.split("\n", 200)[:200])
     text = "\n" * before + text.split("\n", before)[-1]
     head = [line for line in text.split("\n", 200)[:200] if line.strip(' \t,;"')]
