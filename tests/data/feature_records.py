@@ -7,23 +7,27 @@ from ltml import FeatureRecord
 from ltml.runs.features import SplitFeatures
 
 
-def make_record(name="made", seed=0, spread=0.3):
-    """A direction for each of ten classes, and a spread about it; columns in no order of count."""
+def make_record(name="made", seed=0, spread=0.3, classes=10):
+    """A direction for each class, and a spread about it; columns in no order of count."""
     counts = [5, 400, 12, 30, 200, 7, 60, 150, 25, 9]
+    counts, C = (counts * (classes // 10 + 1))[:classes], classes
+    names = list("jacdbihgfe") if C == 10 else [f"class number {c}" for c in range(C)]
     groups = np.select(
         [np.array(counts) >= 100, np.array(counts) >= 20], ["head", "medium"], "tail"
     )
-    classes = pd.DataFrame({"class": list("jacdbihgfe"), "group": groups, "count": counts})
+    classes = pd.DataFrame({"class": names, "group": groups, "count": counts})
     random, splits = np.random.default_rng(seed), {}
     for split in ("train", "test"):
-        n = np.minimum(counts, 12) if split == "train" else np.full(10, 8)
-        cls = np.repeat(np.arange(10), n)
+        n = np.minimum(counts, 12) if split == "train" else np.full(C, 8)
+        cls = np.repeat(np.arange(C), n)
         M = len(cls)
-        labels = np.zeros((M, 10), np.uint8)
+        labels = np.zeros((M, C), np.uint8)
         labels[np.arange(M), cls] = 1
-        labels[np.arange(M), random.integers(10, size=M)] = 1  # and another one
+        labels[np.arange(M), random.integers(C, size=M)] = 1  # and another one
         splits[split] = SplitFeatures(
-            features=(np.eye(10, 14)[cls] + spread * random.standard_normal((M, 14))).astype("f2"),
+            features=(np.eye(C, C + 4)[cls] + spread * random.standard_normal((M, C + 4))).astype(
+                "f2"
+            ),
             cls=cls.astype(np.int32),
             image=np.arange(M),
             score=random.standard_normal(M).astype(np.float32),
