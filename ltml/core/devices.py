@@ -86,7 +86,7 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
     Args:
         device: device of the computation.
         precision: float32, bfloat16, or auto: bfloat16 where a GPU computes it natively. On a CPU
-            it costs a frozen network some tenths of mAP: see benchmarks/results.md.
+            it costs a frozen network some hundredths of mAP: see benchmarks/results.md.
     """
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     enabled = precision == "bfloat16" or (precision == "auto" and native)
