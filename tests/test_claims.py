@@ -152,9 +152,17 @@ def test_closed_forms_are_compared_over_photos(tmp_path):
         ltml.probe(bank, out=tmp_path / name, diversity=name, progress=False)
         for name in ("attention", "off")
     ]
+    options = {"backbone": "small", "weights": None, "image_size": 32, "diversity": "off"}
+    runs.append(ltml.probe(held, out=tmp_path / "larger", progress=False, **options))
     found = claims.of_photos(*runs)
-    assert found.claim.tolist() == ["class-attention", "class-attention", "thresholds"]
+    compared = ["class-attention", "larger-images"]
+    assert found.claim.tolist() == [*compared, *compared, "thresholds"]
+    sizes = found[found.claim == "larger-images"]
+    assert set(sizes.setting) == {"closed form, 32 px"}
+    assert set(sizes.against) == {"closed form, 24 px"}
+    larger = 100 * (runs[2].summary["mAP"] - runs[1].summary["mAP"])
+    assert sizes.difference.iloc[0] == pytest.approx(larger, abs=0.01)
     assert (found.low < found.high).all()
     whole = 100 * (runs[0].summary["mAP"] - runs[1].summary["mAP"])
     tail = 100 * (runs[0].summary["tail"] - runs[1].summary["tail"])
-    assert found.difference[:2].tolist() == pytest.approx([whole, tail], abs=0.01)
+    assert found.difference[[0, 2]].tolist() == pytest.approx([whole, tail], abs=0.01)
