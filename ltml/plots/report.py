@@ -74,12 +74,10 @@ def write_report(
     parts = {
         "title": escape(f"{runs[0].config['data']['name']}: {shown}"),
         "style": (_PAGE / "page.css").read_text(encoding="utf-8"),
-        "script": "".join((_PAGE / f"{n}.js").read_text(encoding="utf-8") for n in _SCRIPTS),
-        "packed": _packed(get_plotlyjs()),
-        "start": (_PAGE / "start.js").read_text(encoding="utf-8"),
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     }
-    scripts = (parts["start"], get_plotlyjs(), parts["script"])
+    code = "".join((_PAGE / f"{n}.js").read_text(encoding="utf-8") for n in _SCRIPTS)
+    scripts, parts["scripts"] = _scripts(get_plotlyjs(), code, packed=images > 0)
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     parts["policy"] = (
@@ -92,6 +90,18 @@ def write_report(
     make_parent(out)
     write_atomically(out, lambda part: part.write_text(page, encoding="utf-8", newline="\n"))
     return out
+
+
+def _scripts(plotly: str, code: str, *, packed: bool) -> tuple[list[str], str]:
+    """What may run, and how the page holds it: packed beside photos, where size matters more than
+    the half second that it takes to unpack."""
+    if not packed:
+        scripts = [plotly, code]
+        return scripts, "\n".join(f"<script>{script}</script>" for script in scripts)
+    start = (_PAGE / "start.js").read_text(encoding="utf-8")
+    kept = [("plotly", _packed(plotly)), ("code", code)]
+    lines = [f'<script type="text/plain" id="{name}">{text}</script>' for name, text in kept]
+    return [start, plotly, code], "\n".join([*lines, f"<script>{start}</script>"])
 
 
 @cache
