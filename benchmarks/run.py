@@ -3,6 +3,7 @@
 Each number is a median, and each ratio is of medians taken in turns within one run.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -44,24 +45,59 @@ def demo(bare: float) -> list[dict]:
     ]
 
 
-def main() -> None:
-    """Measure, write, and say which targets were met."""
-    trained = [row for d in DEVICES for row in steps.measure(d)]
+def _steps() -> list[dict]:
+    return [row for d in DEVICES for row in steps.measure(d)]
+
+
+def _demo(results: dict) -> list[dict]:
     # The demo trains the small ConvNet, on the last of the devices.
-    small = [row for row in trained if row["network"].startswith("small")][-1]
-    parts = {
-        "losses": ([row for d in DEVICES for row in losses.measure(d)], losses),
-        "training step": (trained, steps),
-        "group sampling": (sampling.measure(), sampling),
-        "loader": (loading.measure(), loading),
-        "reading": (reading.measure(), reading),
-        "labels, mostly unknown": (labels.measure(), labels),
-        "closed form": ([row for d in DEVICES for row in probing.measure(d)], probing),
-        "images through a network": (passing.measure(), passing),
-        "demo": (demo(small["bare loop, ms"] / 1000), None),
-    }
+    small = [row for row in results["training step"] if row["network"].startswith("small")][-1]
+    return demo(small["bare loop, ms"] / 1000)
+
+
+# part -> what measures it, given the rows of earlier parts, and the module that holds its targets
+PARTS = {
+    "losses": (lambda _: [row for d in DEVICES for row in losses.measure(d)], losses),
+    "training step": (lambda _: _steps(), steps),
+    "group sampling": (lambda _: sampling.measure(), sampling),
+    "loader": (lambda _: loading.measure(), loading),
+    "reading": (lambda _: reading.measure(), reading),
+    "labels, mostly unknown": (lambda _: labels.measure(), labels),
+    "closed form": (lambda _: [row for d in DEVICES for row in probing.measure(d)], probing),
+    "images through a network": (lambda _: passing.measure(), passing),
+    "demo": (_demo, None),
+}
+
+
+def main() -> None:
+    """Measure, write after each part, and say which targets were met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    wanted = parser.parse_args().parts
+    if not wanted:  # each in a process of its own, which holds nothing of the others
+        for name in PARTS:
+            subprocess.run([sys.executable, __file__, name], check=True)
+        return
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"no part {sorted(unknown)[0]!r}; parts are {', '.join(PARTS)}")
+    path = HERE / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name in (name for name in PARTS if name in wanted):
+        measure, module = PARTS[name]
+        results[name] = measure(results)
+        if module is not None:
+            met = module.targets_met(results[name])
+            results.setdefault("targets", {})[name] = [dict(target=t, met=m) for t, m in met]
+        results.setdefault("machines", {})[name] = _machine()
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = _page(results)
+    (HERE / "results.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _machine() -> dict:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    machine = {
+    return {
         "cores": cores,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
@@ -69,20 +105,20 @@ def main() -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    met = {name: module.targets_met(rows) for name, (rows, module) in parts.items() if module}
-    results = {"machine": machine, **{name: rows for name, (rows, _) in parts.items()}}
-    results["targets"] = {name: [dict(target=t, met=m) for t, m in v] for name, v in met.items()}
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
-    lines = ["# Benchmarks", "", "Written by `make bench`: medians, taken in turns within one run."]
-    lines += ["", ", ".join(f"{k}: {v}" for k, v in machine.items() if v is not None), ""]
-    for name, (rows, _) in parts.items():
-        lines += [f"## {name[0].upper()}{name[1:]}", "", _markdown(pd.DataFrame(rows)), ""]
-        lines += [f"- {'met' if ok else 'MISSED'}: {text}" for text, ok in met.get(name, [])]
-        lines += [""] if name in met else []
-    text = "\n".join(lines)
-    (HERE / "results.md").write_text(text, encoding="utf-8")
-    print(text)
+
+def _page(results: dict) -> str:
+    lines = ["# Benchmarks", "", "Written by `make bench`: medians, taken in turns within one run"]
+    lines[-1] += " of a part; `python benchmarks/run.py 'loader'` measures that part anew."
+    for name in (name for name in PARTS if name in results):
+        lines += ["", f"## {name[0].upper()}{name[1:]}", ""]
+        machine = results["machines"][name].items()
+        lines += [", ".join(f"{k}: {v}" for k, v in machine if v is not None), ""]
+        lines += [_markdown(pd.DataFrame(results[name]))]
+        targets = results["targets"].get(name, [])
+        lines += [""] if targets else []
+        lines += [f"- {'met' if t['met'] else 'MISSED'}: {t['target']}" for t in targets]
+    return "\n".join(lines) + "\n"
 
 
 def _markdown(table: pd.DataFrame) -> str:
