@@ -7,7 +7,6 @@ is one, else noise, with random weights.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,19 +35,15 @@ NETWORKS = {
 }
 
 
-def measure() -> list[dict]:
-    """Return a row a command: its CPU seconds, wall seconds and peak memory."""
-    rows = []
+def measure(network: str) -> list[dict]:
+    """Return a row a command of one of the networks: CPU seconds, wall seconds, peak memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         before = _before(folder)
-        for network, file in NETWORKS.items():
-            photos, weights = _photos(folder, network, file)
-            rows += [
-                dict(network=network, **row)
-                for row in _rows(folder, network, photos, weights, before)
-            ]
-            shutil.rmtree(folder / "runs")
+        photos, weights = _photos(folder, network, NETWORKS[network])
+        rows = [
+            dict(network=network, **row) for row in _rows(folder, network, photos, weights, before)
+        ]
         if before is not None:
             subprocess.run(["git", "worktree", "remove", "--force", before], cwd=ROOT, check=True)
     return rows
@@ -67,6 +62,8 @@ def _rows(folder: Path, network: str, photos: Path, weights: Path, before: Path 
         if version == "this" and find_spec("openvino"):
             out = ["--out", folder / "runs" / "fast"]
             yield _ltml(code, "this, openvino, bfloat16", "probe", photos, *common, *fast, *out)
+        if version == "0.4.0" and network.startswith("timm/"):
+            continue  # of a network of timm's from a file, 0.4.0 can probe, but not predict
         yield _ltml(code, version, "predict", run, some[0], what="predict of one photo")
         yield _ltml(code, version, "predict", run, *some, what=f"predict of {len(some):,} photos")
         if version == "this" and find_spec("openvino"):

@@ -64,7 +64,10 @@ PARTS = {
     "reading": (lambda _: reading.measure(), reading),
     "labels, mostly unknown": (lambda _: labels.measure(), labels),
     "closed form": (lambda _: [row for d in DEVICES for row in probing.measure(d)], probing),
-    "images through a network": (lambda _: passing.measure(), passing),
+    **{
+        f"images through {network}": (lambda _, network=network: passing.measure(network), passing)
+        for network in passing.NETWORKS
+    },
     "demo": (_demo, None),
 }
 
