@@ -19,7 +19,6 @@ from ltml.core.options import Bounds, fitted
 from ltml.data.finder import Finder
 from ltml.data.holdout import holdout_split
 from ltml.data.kinds import kind_of
-from ltml.data.layouts import check_apart
 from ltml.data.plan import (
     NoLabelsError,
     Planner,
@@ -167,8 +166,6 @@ class _Folder:
                 if paths[kind] is None:
                     raise self._no_table(self.names[kind])
                 splits[kind] = self._one_split(kind, paths[kind])
-        if len(files) > 1:
-            check_apart("folder", splits, {k: p.name for k, p in paths.items() if p is not None})
         if "test" not in splits:
             splits |= self._cut_test(splits["train"])
         names = self._described(splits["train"].labels.class_names, files)

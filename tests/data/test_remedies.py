@@ -311,7 +311,6 @@ CASES = {
         {"labels.csv": ("0,dog,test\n", "")}, {"0": {"cat"}}, {"separator": "none"}),
     "folds": Case("say which to test on, such as --test-split '0'", {"train.csv": table("image,labels,fold", lambda i: f"{i},{'ab'[i // 3]},{i % 3}")}, want={"0": {"a"}}),
     "an image in two lists": Case("1 images are in two lists of test_list.txt, train_list.txt, such as '3'; keep each in one", {"labels.csv": PLAIN, "train_list.txt": "0\n1\n2\n3\n", "test_list.txt": "3\n4\n5\n"}, {"test_list.txt": "4\n5\n"}),
-    "an image in two tables": Case("such as '0.jpg', '1.jpg', '2.jpg'; leave them out of one", {"train.csv": PLAIN, "test.csv": PLAIN.replace("5,cat;dog\n", "")}, {"train.csv": "image,labels\n5,cat;dog\n"}),
     "several tables of a split": Case("name one, such as train/a.csv", {"train/a.csv": PLAIN, "train/b.csv": PLAIN}, {"train_split": "train/a.csv"}),
     "no table of a split alone": Case("there are mine.csv: give one of them", {"mine.csv": PLAIN}, {"split": "mine.csv"}, options={"split": "train"}, read=lambda root, split: csv(root, find_table(root, split).name)),
     # --- splits ---
